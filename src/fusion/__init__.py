@@ -1,0 +1,1 @@
+"""Fusion of modalities: weighted sums, stages, attention."""
