@@ -1,0 +1,1 @@
+"""Whole case studies, callable from a chapter, from the command line and from `accelerate launch`."""
