@@ -18,7 +18,7 @@ def picture_folder(limit: int = 5000) -> Iterator[Path]:
     if given:
         yield Path(given)
         return
-    from torchvision.io import write_png
+    from PIL import Image
 
     with tempfile.TemporaryDirectory() as name:
         for split in cifar10.SPLITS:
@@ -26,5 +26,5 @@ def picture_folder(limit: int = 5000) -> Iterator[Path]:
             for number, (image, label) in enumerate(zip(pictures.images, pictures.labels.tolist(), strict=True)):
                 folder = Path(name, split, cifar10.CLASSES[label])
                 folder.mkdir(parents=True, exist_ok=True)
-                write_png(image, str(folder / f"{number:05d}.png"))
+                Image.fromarray(image.permute(1, 2, 0).numpy()).save(folder / f"{number:05d}.png")
         yield Path(name)

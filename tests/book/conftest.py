@@ -10,7 +10,7 @@ import pytest
 
 from tests.book.visits import Visits
 from tools import browser
-from tools.build import ROOT, build
+from tools.build import ROOT, BuildError, build
 from tools.serve import running
 
 SAMPLE = Path(__file__).with_name("sample.md")
@@ -19,7 +19,10 @@ SAMPLE = Path(__file__).with_name("sample.md")
 @pytest.fixture(scope="session")
 def html(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder of the book's pages, built from nothing with warnings as errors."""
-    return build(output=tmp_path_factory.mktemp("book"))
+    try:
+        return build(output=tmp_path_factory.mktemp("book"))
+    except BuildError as error:
+        pytest.fail(str(error), pytrace=False)
 
 
 @pytest.fixture(scope="session")

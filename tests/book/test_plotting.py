@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from src.plotting import COLOURS, show_pictures, use_book_style
+from src.plotting import COLOURS, show_confusion, show_pictures, use_book_style
 from tools.build import ROOT
 
 # Machado, Oliveira and Fernandes (2009), severity 1, for linear RGB.
@@ -108,3 +108,16 @@ def test_contact_sheet_shows_the_pictures(shape: tuple[int, ...], container) -> 
 def test_wrong_pictures_are_refused(images: np.ndarray, arguments: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         show_pictures(images, **arguments)
+
+
+def test_confusion_matrix_is_drawn_in_per_cent_of_each_row() -> None:
+    show_confusion(np.array([[3, 1], [0, 0]]), ["猫", "狗"])
+    axis = plt.gcf().axes[0]
+    assert [text.get_text() for text in axis.texts] == ["75", "25", "0", "0"]
+    assert [label.get_text() for label in axis.get_yticklabels()] == ["猫", "狗"]
+    assert axis.get_ylabel() == "真实类别"
+
+
+def test_confusion_matrix_of_another_size_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"confusion: got shape \[2, 3\], expected \[2, 2\]"):
+        show_confusion(np.zeros((2, 3)), ["猫", "狗"])

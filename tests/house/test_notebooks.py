@@ -171,9 +171,16 @@ def ids_are_unique(notebook):
         yield "cell ids are missing or used twice"
 
 
+def backslashes_survived(notebook):
+    for cell in notebook.cells:
+        labels = [text for part in cell.metadata.get("mystnb", {}).values() for text in part.values()]
+        if any("\t" in text for text in [cell.source, *labels]):
+            yield f"cell {cell.id}: a tab, perhaps from \\tau or \\theta in a string that is not raw"
+
+
 RULES = [executed_in_order, errors_are_tagged, setup_is_the_first_cell, cells_are_short, prose_stands_between_code,
          no_machine_in_it, pictures_are_png, metadata_is_plain, outputs_are_compared, claims_are_asserted,
-         has_exercises, ids_are_unique]  # fmt: skip
+         has_exercises, ids_are_unique, backslashes_survived]  # fmt: skip
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
@@ -314,6 +321,7 @@ ERROR = {"ename": "ValueError", "evalue": "no", "traceback": []}
         (has_exercises, swap(3, "{exercise} 题\n:label: ex-c", "{note} 题\n:label: ex-c")),
         (has_exercises, swap(3, ":label: ex-c", ":label: ex-a")),
         (ids_are_unique, spoil(2, id="cell-3")),
+        (backslashes_survived, spoil(4, metadata={"mystnb": {"figure": {"caption": "$\tau$"}}})),
     ],
 )  # fmt: skip
 def test_the_rules_see_a_fault(rule, change):
