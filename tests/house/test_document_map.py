@@ -23,17 +23,17 @@ class Row:
     """One line of the map's table; `links` are relative to the map's folder."""
 
     name: str
-    source: str
+    state: str
     what: str
     links: tuple[str, ...]
-    state: str
+    source: str
 
 
 def parse(text: str) -> list[Row]:
     cells = [[cell.strip() for cell in line.strip().strip("|").split("|")] for line in text.splitlines()]
     found = [line for line in cells if re.fullmatch(r"R\d+", line[0])]
     assert all(len(line) == 5 for line in found), [line for line in found if len(line) != 5]
-    return [Row(name, source, what, tuple(LINK.findall(place)), state) for name, source, what, place, state in found]
+    return [Row(name, state, what, tuple(LINK.findall(place)), source) for name, state, what, place, source in found]
 
 
 def rows_named_in_box(notebook: Path) -> set[str]:
@@ -88,7 +88,7 @@ def test_what_a_notebook_claims_is_in_the_map(notebook):
 
 def line(name: str, link: str = "", state: str = "计划中") -> str:
     place = f"[页]({link})" if link else ""
-    return f"| {name} | D0 | 一件事 | {place} | {state} |"
+    return f"| {name} | {state} | 一件事 | {place} | D0 |"
 
 
 @pytest.fixture
