@@ -10,14 +10,12 @@ hashes.
 from __future__ import annotations
 
 import argparse
-import hashlib
 import io
 import json
-import os
-import tempfile
 from pathlib import Path
 
 from PIL import Image
+from shipping import ship
 
 SIZE = 64
 COLUMNS = 41
@@ -33,7 +31,6 @@ def main() -> None:
     parser.add_argument("packages", type=Path, help="the node_modules folder")
     parser.add_argument("--output", type=Path, default=HERE / "emoji", help="where to write (default: data/emoji)")
     options = parser.parse_args()
-    options.output.mkdir(parents=True, exist_ok=True)
     make(options.packages, options.output)
 
 
@@ -45,10 +42,7 @@ def make(packages: Path, output: Path) -> None:
     files = {"emoji.json": (json.dumps(concepts, ensure_ascii=False, indent=0) + "\n").encode()}
     for style in STYLES:
         files[f"{style}.webp"] = sheet([pictures[style][plain(concept)] for concept in concepts], style)
-    manifest = {name: {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()} for name, data in files.items()}
-    files["manifest.json"] = (json.dumps(manifest, indent=1) + "\n").encode()
-    for name, data in files.items():
-        write(output / name, data)
+    ship(output, files)
 
 
 def read_concepts(packages: Path) -> list[dict]:
@@ -117,13 +111,6 @@ def rasterise(path: Path) -> io.BytesIO:
     import resvg_py
 
     return io.BytesIO(bytes(resvg_py.svg_to_bytes(svg_path=str(path), width=SIZE, height=SIZE)))
-
-
-def write(path: Path, data: bytes) -> None:
-    with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
-        file.write(data)
-    os.chmod(file.name, 0o644)
-    os.replace(file.name, path)
 
 
 if __name__ == "__main__":

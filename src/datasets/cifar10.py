@@ -17,7 +17,7 @@ from src.datasets.cache import Decoded, cached
 from src.datasets.download import fetch
 from src.datasets.folder import read_folder
 from src.datasets.pictures import Pictures, balanced, split_validation
-from src.runtime import cache_dir
+from src.runtime import cache_dir, check_choice
 
 __all__ = ["CLASSES", "CLASSES_ZH", "Pictures", "download", "load", "split_validation"]
 
@@ -51,8 +51,8 @@ def load(split: str, source: str = "auto", limit: int | None = None, download: b
     The value's ``source`` says which it is. Raises ValueError and FileNotFoundError for what is missing or damaged,
     download.DownloadError when the original cannot be fetched.
     """
-    _check_choice("split", split, SPLITS)
-    _check_choice("source", source, SOURCES)
+    check_choice("split", split, SPLITS)
+    check_choice("source", source, SOURCES)
     source = _choose(download) if source == "auto" else source
     if source == "standin":
         return _standin(split, limit)
@@ -60,11 +60,6 @@ def load(split: str, source: str = "auto", limit: int | None = None, download: b
     images, labels = read(split, download)
     pictures = Pictures(images, labels, CLASSES, name)
     return pictures if limit is None else pictures[balanced(labels, limit)]
-
-
-def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise ValueError(f"{name} must be one of {', '.join(choices)}, got {value!r}.")
 
 
 def _choose(download: bool) -> str:

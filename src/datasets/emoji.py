@@ -6,21 +6,21 @@ the datasheet, ``data/make_emoji.py`` makes the files.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from src.runtime import data_dir
+from src.datasets import shipped
+from src.datasets.splits import share
+from src.runtime import check_choice
 
 STYLES = ("noto", "twemoji", "openmoji")
 SIZE = 64
 COLUMNS = 41
-SALT = b"emoji/1"
+SALT = "emoji/1"
 
 
 @dataclass(frozen=True)
@@ -66,33 +66,14 @@ def load(styles: Sequence[str] = STYLES) -> Emoji:
     """
     if not styles or set(styles) - set(STYLES):
         raise ValueError(f"styles must be some of {', '.join(STYLES)}, got {', '.join(styles) or 'none'}.")
-    folder = data_dir() / "emoji"
-    manifest = json.loads(_bytes(folder / "manifest.json"))
-    records = json.loads(_checked(folder / "emoji.json", manifest))
-    concepts = tuple(_concept(record) for record in records)
-    images = {style: _cells(_checked(folder / f"{style}.webp", manifest), len(concepts)) for style in styles}
+    concepts = tuple(_concept(record) for record in json.loads(shipped.read("emoji", "emoji.json")))
+    images = {style: _cells(shipped.read("emoji", f"{style}.webp"), len(concepts)) for style in styles}
     return Emoji(concepts, images)
 
 
 def _concept(record: dict) -> Concept:
     tags = {name: tuple(record[name]) for name in ("zh_tags", "en_tags")}
     return Concept(**(record | tags))
-
-
-def _bytes(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except FileNotFoundError as error:
-        raise FileNotFoundError(f"{path} is missing: get it back with 'git checkout -- data/emoji' or make it with "
-                                "data/make_emoji.py.") from error
-
-
-def _checked(path: Path, manifest: dict[str, dict]) -> bytes:
-    data = _bytes(path)
-    if hashlib.sha256(data).hexdigest() != manifest[path.name]["sha256"]:
-        raise ValueError(f"{path} is damaged ({len(data):,} bytes, expected {manifest[path.name]['bytes']:,}, or "
-                         "another hash): get it back with 'git checkout -- data/emoji'.")
-    return data
 
 
 def _cells(sheet: bytes, count: int) -> Tensor:
@@ -112,19 +93,13 @@ def split_concepts(concepts: Sequence[Concept], fraction: float = 0.1) -> tuple[
     """Rows (seen, unseen), int64: about ``fraction`` of the concepts held out by a hash of their code points."""
     if not 0 < fraction < 1:
         raise ValueError(f"fraction must lie between 0 and 1, got {fraction}; 0.1 holds a tenth out.")
-    unseen = torch.tensor([_share(concept.codepoint) < fraction for concept in concepts])
+    unseen = torch.tensor([share(concept.codepoint, SALT) < fraction for concept in concepts])
     return (~unseen).nonzero().flatten(), unseen.nonzero().flatten()
-
-
-def _share(codepoint: str) -> float:
-    """A number in [0, 1) that depends on nothing but the code point."""
-    return int.from_bytes(hashlib.blake2b(codepoint.encode(), digest_size=4, salt=SALT).digest(), "big") / 2**32
 
 
 def split_styles(unseen: str = "openmoji") -> tuple[tuple[str, ...], str]:
     """(seen styles, unseen style): train on two artists, test on the third."""
-    if unseen not in STYLES:
-        raise ValueError(f"unseen must be one of {', '.join(STYLES)}, got {unseen!r}.")
+    check_choice("unseen", unseen, STYLES)
     return tuple(style for style in STYLES if style != unseen), unseen
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from src.datasets import emoji
+from src.datasets import emoji, shipped
 from src.runtime import data_dir
 
 PACKAGES = os.environ.get("EMOJI_NODE_MODULES")
@@ -26,7 +26,7 @@ def found() -> emoji.Emoji:
 def copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A copy of the shipped files that a test may spoil."""
     shutil.copytree(data_dir() / "emoji", tmp_path / "data" / "emoji")
-    monkeypatch.setattr(emoji, "data_dir", lambda: tmp_path / "data")
+    monkeypatch.setattr(shipped, "data_dir", lambda: tmp_path / "data")
     return tmp_path / "data" / "emoji"
 
 
