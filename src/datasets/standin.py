@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from src.datasets import emoji
+from src.datasets.backgrounds import backgrounds, uniform
 
 CODEPOINTS = (
     ("2708", "1F6E9", "1F6EB", "1F6EC"),
@@ -87,14 +88,9 @@ def _block(drawings: Drawings, seed: int) -> tuple[Tensor, Tensor]:
     labels = torch.arange(BLOCK) % len(drawings.rows)
     things = _recolour(_place(drawings.pictures[_pick(drawings, labels, random)], random), random)
     things = things * _visible(random)
-    images = things[:, :3] + (1 - things[:, 3:]) * _backgrounds(random)
-    images += uniform(random, 0.01, 0.09) * torch.randn(images.shape, generator=random)
+    images = things[:, :3] + (1 - things[:, 3:]) * backgrounds(random, BLOCK, SIZE)
+    images += uniform(random, BLOCK, 0.01, 0.09) * torch.randn(images.shape, generator=random)
     return images.mul_(255).round_().clamp_(0, 255).to(torch.uint8), labels
-
-
-def uniform(random: torch.Generator, low: float, high: float, *shape: int) -> Tensor:
-    """Numbers in [low, high), ``[BLOCK, *shape]``; without a shape ``[BLOCK, 1, 1, 1]``."""
-    return low + (high - low) * torch.rand(BLOCK, *(shape or (1, 1, 1)), generator=random)
 
 
 def _pick(drawings: Drawings, labels: Tensor, random: torch.Generator) -> Tensor:
@@ -105,10 +101,10 @@ def _pick(drawings: Drawings, labels: Tensor, random: torch.Generator) -> Tensor
 
 def _place(pictures: Tensor, random: torch.Generator) -> Tensor:
     """Turn, scale, mirror and shift: each output pixel looks up its place in the emoji."""
-    angle = uniform(random, -0.6, 0.6, 1).squeeze(1)
-    scale = uniform(random, 0.45, 1.0, 1)
+    angle = uniform(random, BLOCK, -0.6, 0.6, 1).squeeze(1)
+    scale = uniform(random, BLOCK, 0.45, 1.0, 1)
     mirror = (torch.rand(BLOCK, generator=random) < 0.5) * 2.0 - 1
-    shift = uniform(random, -1, 1, 2) * (1.15 - scale) / scale
+    shift = uniform(random, BLOCK, -1, 1, 2) * (1.15 - scale) / scale
     turn = torch.stack([mirror * angle.cos(), -mirror * angle.sin(), angle.sin(), angle.cos()], dim=1).view(-1, 2, 2)
     theta = torch.cat([turn / scale[..., None], shift[..., None]], dim=2)  # [BLOCK, 2, 3]
     return F.grid_sample(pictures, F.affine_grid(theta, pictures.shape, align_corners=False), align_corners=False)
@@ -116,10 +112,10 @@ def _place(pictures: Tensor, random: torch.Generator) -> Tensor:
 
 def _recolour(things: Tensor, random: torch.Generator) -> Tensor:
     """Shift the hue, fade the colour, change the light; the alpha channel stays."""
-    matrix = uniform(random, 0.55, 1.15)[:, 0] * _hue(uniform(random, 0, 2 * math.pi, 1).squeeze(1))
+    matrix = uniform(random, BLOCK, 0.55, 1.15)[:, 0] * _hue(uniform(random, BLOCK, 0, 2 * math.pi, 1).squeeze(1))
     colour, alpha = things[:, :3], things[:, 3:]
     grey = colour.mean(1, keepdim=True)
-    faded = grey + uniform(random, 0.2, 1.0) * (colour - grey)
+    faded = grey + uniform(random, BLOCK, 0.2, 1.0) * (colour - grey)
     turned = torch.bmm(matrix, faded.flatten(2)).view_as(faded)
     return torch.cat([turned.clamp(0, 1), alpha], dim=1)
 
@@ -136,30 +132,7 @@ def _visible(random: torch.Generator) -> Tensor:
     along = torch.arange(SIZE)
     inside = []
     for shape in ((1, SIZE, 1), (1, 1, SIZE)):
-        start, length = uniform(random, 0, SIZE - 4), uniform(random, 0, 13)
+        start, length = uniform(random, BLOCK, 0, SIZE - 4), uniform(random, BLOCK, 0, 13)
         distance = along.view(shape) - start
         inside.append((distance >= 0) & (distance < length))
     return 1.0 - (inside[0] & inside[1]).float()
-
-
-def _backgrounds(random: torch.Generator) -> Tensor:
-    """Coloured clouds of three sizes and stripes over a plain colour, ``[BLOCK, 3, 32, 32]`` in 0 … 1."""
-    images = uniform(random, 0.1, 0.9, 3, 1, 1).expand(-1, -1, SIZE, SIZE)
-    for cells in (3, 6, 12):
-        spread = _spread(cells)
-        noise = uniform(random, 0, 0.16) * torch.randn(BLOCK, 3, cells, cells, generator=random)
-        images = images + spread @ noise @ spread.T
-    return (images + uniform(random, 0, 0.2, 3, 1, 1) * _stripes(random)).clamp_(0, 1)
-
-
-def _spread(cells: int) -> Tensor:
-    """Linear interpolation from ``cells`` points to ``SIZE``, as a matrix ``[SIZE, cells]``."""
-    return F.interpolate(torch.eye(cells)[None], SIZE, mode="linear", align_corners=True)[0].T
-
-
-def _stripes(random: torch.Generator) -> Tensor:
-    """Plane waves of random direction, length and phase, ``[BLOCK, 1, 32, 32]`` in −1 … 1."""
-    wave, angle, phase = uniform(random, 0.2, 1.5), uniform(random, 0, math.pi), uniform(random, 0, 2 * math.pi)
-    along = torch.arange(SIZE, dtype=torch.float32)
-    across = angle.cos() * along + angle.sin() * along[:, None]
-    return torch.sin(wave * across + phase)
