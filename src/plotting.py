@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
+
+from src.fonts import FAMILY, use_font
 
 if TYPE_CHECKING:
     import numpy as np
-
-FONT = Path(__file__).with_name("fonts") / "book-cjk.otf"
-FAMILY = "Multimodal Book CJK"
 
 # Six hues that stay apart under red-, green- and blue-blindness, each at least 3:1 against white.
 COLOURS = ("#0072B2", "#D55E00", "#00A878", "#882255", "#332288", "#1B1B1B")
@@ -41,7 +39,7 @@ STYLE = {
 
 
 def use_book_style() -> None:
-    """Set matplotlib to the style of the book, with the Chinese font that ships beside this file.
+    """Set matplotlib to the style of the book, with the Chinese font of `src/fonts`.
 
     A character that no font of the figure has is an error from then on, not an empty box.
 
@@ -51,12 +49,8 @@ def use_book_style() -> None:
         If the font file is not there.
     """
     import matplotlib as mpl
-    from matplotlib import font_manager
 
-    if not FONT.is_file():
-        raise FileNotFoundError(f"Chinese font {FONT.name} is missing from {FONT.parent}; restore it from the book")
-    if FAMILY not in {font.name for font in font_manager.fontManager.ttflist}:
-        font_manager.fontManager.addfont(FONT)
+    use_font()
     mpl.rcParams.update(STYLE, **{"axes.prop_cycle": mpl.cycler(color=COLOURS)})
     warnings.filterwarnings("error", message=r"Glyph .* missing from", category=UserWarning)
 

@@ -17,11 +17,10 @@ import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 
-from src.plotting import FAMILY
+from src.fonts import FAMILY, FONT
 from src.runtime import atomic_write
 
 ROOT = Path(__file__).resolve().parents[1]
-TARGET = ROOT / "src" / "fonts" / "book-cjk.otf"
 SOURCE = Path("/usr/share/fonts/opentype/noto/NotoSansCJK-Regular.ttc")
 SOURCE_FAMILY = "Noto Sans CJK SC"
 TEXTS = ("*.md", "chapters/**/*.md", "chapters/**/*.ipynb", "src/**/*.py", "tests/**/*.py", "data/**/*.json")
@@ -116,7 +115,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m tools.font", description=__doc__.splitlines()[0])
     parser.add_argument("source", nargs="?", type=Path, default=SOURCE)
-    parser.add_argument("--output", type=Path, default=TARGET)
+    parser.add_argument("--output", type=Path, default=FONT)
     options = parser.parse_args(arguments)
     count = build(options.source, options.output, base_characters() | book_characters())
     print(f"{options.output.name}: {count} characters, {options.output.stat().st_size} bytes")

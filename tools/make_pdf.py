@@ -10,7 +10,7 @@ import base64
 import sys
 from pathlib import Path
 
-from src.plotting import FONT
+from src.fonts import FONT
 from src.runtime import atomic_write
 from tools import browser
 from tools.build import BuildError, build

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from fontTools.ttLib import TTFont
 
-from src.plotting import FAMILY, FONT, use_book_style
+from src.fonts import FAMILY, FONT
+from src.plotting import use_book_style
 from tools import font
 
 ROOT = font.ROOT
@@ -73,7 +74,7 @@ def test_a_missing_glyph_is_an_error() -> None:
 
 
 def test_a_missing_font_file_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr("src.plotting.FONT", tmp_path / "book-cjk.otf")
+    monkeypatch.setattr("src.fonts.FONT", tmp_path / "book-cjk.otf")
     with pytest.raises(FileNotFoundError, match=r"book-cjk\.otf is missing"):
         use_book_style()
 
