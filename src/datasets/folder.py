@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import os
-import struct
-import zlib
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from src.datasets.cache import Decoded, cached
+from src.datasets.images import opened
 from src.datasets.pictures import interleaved
 from src.runtime import cache_dir
 
@@ -75,15 +74,9 @@ def _decode(root: Path, listing: Listing, size: int) -> Decoded:
 
 def read_picture(path: Path, size: int) -> np.ndarray:
     """One picture as uint8 ``[size, size, 3]``; ValueError names the file that is damaged, 16-bit or of another size."""
-    from PIL import Image
-
-    try:
-        with Image.open(path, formats=("JPEG", "PNG")) as picture:
-            mode, found = picture.mode, picture.size
-            pixels = np.asarray(picture.convert("RGB"))
-    except (OSError, SyntaxError, ValueError, struct.error, zlib.error) as error:
-        raise ValueError(f"{path} cannot be read as a picture ({error}): it is damaged or no JPEG/PNG; "
-                         "copy it again from its source or move it out of the folder.") from error
+    with opened(path, ("JPEG", "PNG")) as picture:
+        mode, found = picture.mode, picture.size
+        pixels = np.asarray(picture.convert("RGB"))
     if found != (size, size) or mode.startswith(("I", "F")):
         raise ValueError(f"{path} is {found[0]}×{found[1]} pixels in mode {mode}, expected {size}×{size} with 8 bits a "
                          "channel: resize or convert it.")
