@@ -226,7 +226,8 @@ def imported_packages():
 
 @pytest.mark.parametrize("file", ["requirements.txt", "requirements-colab.txt"])
 def test_what_pages_import_is_required(file):
-    required = {re.split(r"[=<>;\[ ]", line)[0].lower() for line in (ROOT / file).read_text("utf-8").splitlines()}
+    lines = [line for name in (file, "requirements-weights.txt") for line in (ROOT / name).read_text("utf-8").splitlines()]
+    required = {re.split(r"[=<>;\[ ]", line)[0].lower() for line in lines}
     packages = metadata.packages_distributions()
     missing = {
         name for name in imported_packages() if not required & {each.lower() for each in packages.get(name, [name])}
