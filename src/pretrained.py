@@ -7,11 +7,13 @@ SmolLM2-135M-Instruct (Ben Allal et al., 2025; 4-bit weights), all-MiniLM-L6-v2 
 
 from __future__ import annotations
 
+import errno
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import TYPE_CHECKING
 
 import torch
@@ -20,7 +22,7 @@ from torch import Tensor, nn
 
 from src.extraction import extract, kept
 from src.runtime import check_choice, pick_device
-from src.weights import WeightFile, converted, from_hub, load_strictly, load_transformer, locate
+from src.weights import WeightFile, converted, from_hub, identity, load_strictly, load_transformer, locate
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -139,7 +141,7 @@ class SentenceEncoder(nn.Module):
         Args:
             truncate: cut texts that exceed the context instead of refusing them.
             budget: tokens in a batch, padding included.
-            cache: keep the vectors on disk and read them from there when the same texts come again.
+            cache: keep the vectors on disk and read them from there when the same texts meet the same weights again.
             progress: show a bar.
 
         Raises:
@@ -147,7 +149,8 @@ class SentenceEncoder(nn.Module):
         """
         if isinstance(texts, str) or not len(texts):
             raise ValueError(f"texts must be a sequence of at least one string, got {texts!r}; wrap one text in a list.")
-        model = f"{self.name}, {self.transformer.dtype}, truncate={truncate}"
+        model = (f"{self.name}, {self.transformer.dtype}, {self.context} tokens, truncate={truncate}, "
+                 + identity(self, "transformers", "tokenizers"))
         return kept(model, (text.encode() for text in texts), lambda: self._encode(texts, truncate, budget, progress),
                     cache)
 
@@ -240,7 +243,8 @@ class VisionEncoder(nn.Module):
         if pictures.dtype != torch.uint8 or pictures.ndim != 4 or pictures.shape[1] != 3:
             raise ValueError(f"pictures must be uint8 [N, 3, H, W], got {pictures.dtype} {list(pictures.shape)}.")
         budget = budget or (1 << 18 if self.mean.device.type == "cpu" else 1 << 24)
-        model = f"{self.name}, {self.mean.dtype}, {size} px, {list(pictures.shape[1:])}"
+        model = (f"{self.name}, {self.mean.dtype}, {size} px, {list(pictures.shape[1:])}, "
+                 + identity(self, "torchvision"))
         data = (picture.numpy().tobytes() for picture in pictures.cpu())
         return kept(model, data, lambda: self._encode(pictures, size, budget, progress), cache)
 
@@ -301,6 +305,13 @@ def _resnet(name: str) -> VisionEncoder:
 
     weights = models.get_model_weights(name).DEFAULT
     net = models.get_model(name)
-    load_strictly(net, weights.get_state_dict(progress=True, check_hash=True), name)
+    try:
+        state = weights.get_state_dict(progress=True, check_hash=True, weights_only=True)
+    except (RuntimeError, EOFError, UnpicklingError, OSError) as error:
+        if isinstance(error, OSError) and error.errno != errno.EINVAL:  # EINVAL: a place before the start of the file
+            raise
+        raise ValueError(f"the weights of {name} under {torch.hub.get_dir()} are damaged ({str(error).partition('.')[0]}): "
+                         "delete the file there and load them again.") from error
+    load_strictly(net, state, name)
     norm = weights.transforms()
     return VisionEncoder(nn.Sequential(*list(net.children())[:-2]), net.fc, norm.mean, norm.std, name)

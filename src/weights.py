@@ -10,8 +10,11 @@ import shutil
 import uuid
 import zlib
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
+
+import torch
 
 from src.runtime import cache_dir
 
@@ -60,17 +63,21 @@ def converted(name: str, convert: Callable[[Path], None]) -> Path:
 
     ``name`` carries everything that the content depends on. A damaged copy is made anew.
     """
+    from safetensors import SafetensorError
+
     target = cache_dir() / "models" / name
     if intact(target):
         return target
     temporary = target.with_name(f".{name}.{uuid.uuid4().hex}")
-    temporary.mkdir(parents=True)
     try:
+        temporary.mkdir(parents=True)
         convert(temporary)
         sums = {path.name: _checksum(path) for path in sorted(temporary.iterdir())}
         (temporary / MANIFEST).write_text(json.dumps(sums), "utf-8")
         _move(temporary, target)
-    except OSError as error:
+    except (OSError, SafetensorError) as error:
+        if getattr(error, "errno", 0) is None:  # not from the disk, but a message such as ``locate``'s
+            raise
         raise OSError(f"cannot write the converted weights {target} ({error}): free some space there, or set "
                       "MULTIMODAL_BOOK_CACHE to a folder with room; nothing half-written was left.") from error
     finally:
@@ -98,9 +105,23 @@ def _checksum(path: Path) -> int:
 def _move(temporary: Path, target: Path) -> None:
     """Put the folder in place; where another process was faster, keep what it wrote."""
     if target.exists() and not intact(target):
-        shutil.rmtree(target)
-    if not target.exists():
+        shutil.rmtree(target, ignore_errors=True)
+    try:
         os.rename(temporary, target)
+    except OSError:
+        if not intact(target):
+            raise
+
+
+def identity(network: nn.Module, *packages: str) -> str:
+    """What a network's outputs depend on beside its input, in words: the versions of torch and of ``packages``, device,
+    mode, and a checksum of the weights, so that a network that was trained further counts as another one."""
+    check, device = 0, "no"
+    for name, tensor in network.state_dict().items():
+        values = tensor.cpu().contiguous().view(-1).view(torch.uint8)
+        check, device = zlib.crc32(values.numpy(), zlib.crc32(name.encode(), check)), tensor.device.type
+    versions = ", ".join(f"{package} {version(package)}" for package in ("torch", *packages))
+    return f"{versions}, {device}, training={any(part.training for part in network.modules())}, weights {check:08x}"
 
 
 def load_strictly(network: nn.Module, state: dict, source: str) -> None:

@@ -213,6 +213,19 @@ def test_features_are_kept_for_the_same_data_and_model(vision, sentences, cache,
             other()
 
 
+def test_features_of_other_weights_are_not_taken_for_these(vision, sentences, cache):
+    """An encoder that was trained further, or that drops out, is another encoder."""
+    for encoder, layer, items in ((vision, "body.0", pictures(2)), (sentences, "transformer.embeddings", TEXTS)):
+        before = encoder.encode(items, progress=False)
+        changed = copy.deepcopy(encoder)
+        next(changed.get_submodule(layer).parameters()).data.mul_(1.5)
+        assert not torch.allclose(changed.encode(items, progress=False), before, atol=1e-4)
+        assert torch.equal(encoder.encode(items, progress=False), before)
+    noisy = copy.deepcopy(sentences)
+    noisy.transformer.train()
+    assert not torch.equal(noisy.encode(TEXTS, progress=False), sentences.encode(TEXTS, progress=False))
+
+
 @pytest.mark.parametrize("load", [pretrained.language_model, pretrained.sentence_encoder, pretrained.vision_encoder])
 def test_the_hub_needs_a_network(load, cache, monkeypatch, tmp_path):
     monkeypatch.setattr(time, "sleep", lambda seconds: None)

