@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from pathlib import Path
+from types import UnionType
 from typing import Any
 
 Record = dict[str, Any]
@@ -35,18 +36,30 @@ def read_object(path: Path) -> Record:
     return content
 
 
-def fields(path: Path | str, record: Record, *names: str) -> tuple:
-    """The values of ``names`` in a record; ValueError, naming ``path``, when one is not there."""
-    if not isinstance(record, dict) or any(name not in record for name in names):
-        raise ValueError(f"{path}: a record lacks one of {', '.join(names)}: {str(record)[:120]}")
-    return tuple(record[name] for name in names)
+def fields(path: Path | str, record: Record, **types: type | UnionType) -> tuple:
+    """The values of a record's fields; ValueError, naming ``path``, when one is not there or of another type."""
+    if not isinstance(record, dict) or any(name not in record for name in types):
+        raise ValueError(f"{path}: a record lacks one of {', '.join(types)}: {str(record)[:120]}")
+    if wrong := [name for name, wanted in types.items() if not isinstance(record[name], wanted)]:
+        raise ValueError(f"{path}: {wrong[0]} is {str(record[wrong[0]])[:40]!r}, expected {_name(types[wrong[0]])}, in "
+                         f"{str(record)[:120]}")
+    return tuple(record[name] for name in types)
+
+
+def are_numbers(values: Iterable) -> bool:
+    """Whether all values are JSON numbers."""
+    return all(isinstance(value, int | float) for value in values)
+
+
+def _name(wanted: type | UnionType) -> str:
+    return getattr(wanted, "__name__", str(wanted))
 
 
 def by_id(path: Path, records: Iterable[Record], name: str = "id") -> dict[int, Record]:
     """Records by their number; ValueError when two have the same."""
     found: dict[int, Record] = {}
     for record in records:
-        (number,) = fields(path, record, name)
+        (number,) = fields(path, record, **{name: int})
         if number in found:
             raise ValueError(f"{path}: {name} {number} occurs twice; keep one of the two records.")
         found[number] = record

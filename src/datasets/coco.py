@@ -14,13 +14,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from src.datasets.annotations import Record, by_id, fields, read_lists
+from src.datasets.annotations import Record, are_numbers, by_id, fields, read_lists
 from src.datasets.images import read_image
 from src.datasets.splits import SPLITS, split_of
 from src.runtime import check_choice, data_dir
 
 SALT = "coco/1"
 TOLERANCE = 1.0
+SHARED = ("file_name", "height", "width")
 """Pixels by which a published box may stick out of its picture."""
 
 
@@ -136,19 +137,22 @@ def _pictures(files: dict[Path, list[Record]]) -> dict[int, Record]:
     """The picture records, the same in each file."""
     listings = {path: by_id(path, records) for path, records in files.items()}
     first, *others = listings
+    for record in listings[first].values():
+        fields(first, record, file_name=str, height=int, width=int)
     for path in others:
         if strangers := listings[path].keys() ^ listings[first].keys():
             raise ValueError(f"{first} and {path} list different pictures ({len(strangers)} are in one only, such as "
                              f"{min(strangers)}): take both from the same split.")
-    for record in listings[first].values():
-        fields(first, record, "file_name", "height", "width")
+        if other := [number for number, record in listings[first].items()
+                     if any(listings[path][number].get(name) != record[name] for name in SHARED)]:
+            raise ValueError(f"{first} and {path} disagree about picture {other[0]}: take both from the same release.")
     return listings[first]
 
 
 def _captions(path: Path, pictures: dict[int, Record], annotations: list[Record]) -> dict[int, list[str]]:
     found = defaultdict(list)
     for record in by_id(path, annotations).values():
-        number, caption = fields(path, record, "image_id", "caption")
+        number, caption = fields(path, record, image_id=int, caption=str)
         _picture(path, record, pictures)
         found[number].append(caption.strip())
     return found
@@ -156,23 +160,24 @@ def _captions(path: Path, pictures: dict[int, Record], annotations: list[Record]
 
 def _things(path: Path, pictures: dict[int, Record], annotations: list[Record],
             listed: list[Record]) -> tuple[dict[int, list[Thing]], tuple[str, ...]]:  # fmt: skip
-    categories = {number: fields(path, record, "name")[0] for number, record in sorted(by_id(path, listed).items())}
+    categories = {number: fields(path, record, name=str)[0] for number, record in sorted(by_id(path, listed).items())}
     found = defaultdict(list)
     for record in by_id(path, annotations).values():
-        found[record.get("image_id")].append(_thing(path, record, _picture(path, record, pictures), categories))
+        picture = _picture(path, record, pictures)
+        found[picture["id"]].append(_thing(path, record, picture, categories))
     return found, tuple(categories.values())
 
 
 def _picture(path: Path, record: Record, pictures: dict[int, Record]) -> Record:
-    number, annotation = fields(path, record, "image_id", "id")
+    number, annotation = fields(path, record, image_id=int, id=int)
     if number not in pictures:
         raise ValueError(f"{path}: annotation {annotation} is about picture {number}, which the file does not list.")
     return pictures[number]
 
 
 def _thing(path: Path, record: Record, picture: Record, categories: dict[int, str]) -> Thing:
-    names = ("id", "category_id", "bbox", "area", "iscrowd", "segmentation")
-    number, category, box, area, crowd, segmentation = fields(path, record, *names)
+    number, category, box, area, crowd, segmentation = fields(
+        path, record, id=int, category_id=int, bbox=list, area=int | float, iscrowd=int, segmentation=list | dict)
     where = f"{path}: annotation {number}"
     if category not in categories:
         raise ValueError(f"{where} has category_id {category}, which is not in the file's categories.")
@@ -181,7 +186,7 @@ def _thing(path: Path, record: Record, picture: Record, categories: dict[int, st
 
 
 def _check_box(where: str, box: list[float], picture: Record) -> None:
-    if len(box) != 4 or min(box[2:]) < 0:
+    if len(box) != 4 or not are_numbers(box) or min(box[2:]) < 0:
         raise ValueError(f"{where} has bbox {box}, expected [x, y, width, height].")
     x, y, width, height = box
     beyond = max(-x, -y, x + width - picture["width"], y + height - picture["height"])
@@ -192,15 +197,16 @@ def _check_box(where: str, box: list[float], picture: Record) -> None:
 
 def _segmentation(where: str, given: list | Record, picture: Record) -> tuple[tuple[float, ...], ...] | RunLength:
     if isinstance(given, list):
-        if bad := [polygon for polygon in given if len(polygon) % 2]:
-            raise ValueError(f"{where} has a polygon of {len(bad[0])} numbers, expected x and y of each corner.")
+        if bad := [part for part in given if not isinstance(part, list) or not are_numbers(part) or len(part) % 2]:
+            raise ValueError(f"{where} has a polygon {str(bad[0])[:60]}, expected x and y of each corner.")
         return tuple(map(tuple, given))
-    size, counts = fields(where, given, "size", "counts")
-    runs = RunLength(*size, tuple(_decompress(counts) if isinstance(counts, str) else counts))
-    if list(size) != [picture["height"], picture["width"]] or sum(runs.counts) != runs.height * runs.width:
-        raise ValueError(f"{where} has a mask of {sum(runs.counts)} pixels for size {size}, expected the picture's "
-                         f"{picture['height']}×{picture['width']}.")
-    return runs
+    size, given_counts = fields(where, given, size=list, counts=list | str)
+    counts = tuple(_decompress(given_counts) if isinstance(given_counts, str) else given_counts)
+    height, width = picture["height"], picture["width"]
+    if size != [height, width] or not are_numbers(counts) or sum(counts) != height * width:
+        raise ValueError(f"{where} has a mask of runs {str(counts)[:60]} for size {size}, expected the picture's "
+                         f"{height}×{width}.")
+    return RunLength(height, width, counts)
 
 
 def _decompress(text: str) -> list[int]:

@@ -89,7 +89,7 @@ def _lines(path: Path, images: Path) -> list[Picture]:
         raise FileNotFoundError(f"{path} is missing: give the caption file that was unpacked from the archive.")
     pattern = TOKEN if path.suffix == ".token" else TABLE
     captions: dict[str, dict[int, str]] = defaultdict(dict)
-    for number, line in enumerate(path.read_text("utf-8-sig").splitlines(), start=1):
+    for number, line in enumerate(path.read_text("utf-8-sig").rstrip("\n").split("\n"), start=1):
         if number == 1 and pattern is TABLE and HEADER.fullmatch(line):
             continue
         found = pattern.fullmatch(line)
@@ -105,10 +105,10 @@ def _lines(path: Path, images: Path) -> list[Picture]:
 def _karpathy(path: Path, images: Path) -> list[Picture]:
     found = {}
     for record in read_lists(path, "images")[0]:
-        name, split, sentences = fields(path, record, "filename", "split", "sentences")
+        name, split, sentences = fields(path, record, filename=str, split=str, sentences=list)
         check_choice(f"{path}: the split of {name}", split, KARPATHY)
         if name in found:
             raise ValueError(f"{path}: {name} occurs twice; keep one of the two records.")
-        captions = tuple(fields(path, sentence, "raw")[0].strip() for sentence in sentences)
+        captions = tuple(fields(path, sentence, raw=str)[0].strip() for sentence in sentences)
         found[name] = Picture(images / name, captions, KARPATHY[split])
     return list(found.values())

@@ -27,7 +27,8 @@ def read_image(source: Source) -> Tensor:
     """One picture as uint8 ``[3, H, W]`` in RGB, turned upright as its EXIF orientation says.
 
     - Grey becomes three equal channels; palettes become colours; what is transparent is laid over white.
-    - 16-bit grey is scaled by 255/65535 and rounded, 16-bit colour keeps the upper byte of each channel.
+    - 16-bit grey is scaled by 255/65535 and rounded (a grey marked as transparent stays visible), 16-bit colour keeps
+      the upper byte of each channel.
     - CMYK (JPEG for print) becomes RGB by R = (1 − C)(1 − K) and so on; colour profiles are not applied.
     - Of an animated GIF or WebP the first frame is read, of a TIFF the first page.
 
@@ -47,8 +48,8 @@ def opened(source: Source, formats: Sequence[str]) -> Iterator[Image.Image]:
     from PIL import Image
 
     name = f"picture of {len(source):,} bytes" if isinstance(source, bytes) else str(source)
-    damage = (OSError, SyntaxError, ValueError, struct.error, zlib.error, Image.DecompressionBombError,
-              Image.DecompressionBombWarning)  # fmt: skip
+    damage = (OSError, SyntaxError, ValueError, TypeError, AttributeError, struct.error, zlib.error,
+              Image.DecompressionBombError, Image.DecompressionBombWarning)  # fmt: skip
     try:
         with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=formats) as picture:
             yield picture

@@ -14,7 +14,11 @@ def read(folder: str, name: str) -> bytes:
 
     Raises FileNotFoundError for a missing file and ValueError for one that is not as it was shipped.
     """
-    expected = json.loads(_bytes(folder, "manifest.json"))[name]
+    try:
+        expected = json.loads(_bytes(folder, "manifest.json"))[name]
+    except (ValueError, LookupError, TypeError) as error:
+        raise ValueError(f"{_path(folder, 'manifest.json')} is damaged ({error!r} for {name}): get it back with "
+                         f"'git checkout -- data/{folder}'.") from error
     data = _bytes(folder, name)
     if hashlib.sha256(data).hexdigest() != expected["sha256"]:
         raise ValueError(f"{_path(folder, name)} is damaged ({len(data):,} bytes, expected {expected['bytes']:,}, or "

@@ -101,12 +101,12 @@ def load(questions: str | PathLike[str], annotations: str | PathLike[str] | None
             other way round, other than ten answers.
     """
     path, folder = Path(questions), Path(images)
-    subtype, listed = fields(path, read_object(path), "data_subtype", "questions")
+    subtype, listed = fields(path, read_object(path), data_subtype=str, questions=list)
     asked = by_id(path, listed, "question_id")
     answered = _annotations(Path(annotations), path, asked) if annotations is not None else {}
     found = []
     for number, record in asked.items():
-        image_id, text = fields(path, record, "image_id", "question")
+        image_id, text = fields(path, record, image_id=int, question=str)
         found.append(VisualQuestion(number, image_id, folder / file_name(subtype, image_id), text,
                                     *answered.get(number, ())))  # fmt: skip
     return Vqa(tuple(found))
@@ -134,9 +134,9 @@ def _annotations(path: Path, questions: Path, asked: dict[int, Record]) -> dict[
 
 
 def _answers(path: Path, record: Record, question: Record) -> tuple:
-    names = ("image_id", "answers", "multiple_choice_answer", "answer_type", "question_type")
-    image_id, listed, *about = fields(path, record, *names)
-    answers = tuple(fields(path, answer, "answer")[0] for answer in listed)
+    image_id, listed, *about = fields(
+        path, record, image_id=int, answers=list, multiple_choice_answer=str, answer_type=str, question_type=str)
+    answers = tuple(fields(path, answer, answer=str)[0] for answer in listed)
     number = record["question_id"]
     if image_id != question.get("image_id"):
         raise ValueError(f"{path}: question {number} is about picture {image_id}, in the question file about "

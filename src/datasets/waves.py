@@ -14,6 +14,8 @@ from torch import Tensor
 STREAMED = 0x7FFFF000
 """Sizes from here on stand in WAV headers that were written before the length was known."""
 LOUDEST = 2.0
+RATES = (1_000, 768_000)
+"""Samples a second that a file may claim: below and above, its header is damaged."""
 
 
 def read_wave(source: str | os.PathLike[str] | bytes, rate: int | None = 16_000) -> tuple[Tensor, int]:
@@ -45,8 +47,10 @@ def _decode(data: bytes, name: str) -> tuple[Tensor, int]:
     try:
         with soundfile.SoundFile(io.BytesIO(data)) as file:
             samples, frames, own = file.read(dtype="float32", always_2d=True), file.frames, file.samplerate
-    except soundfile.LibsndfileError as error:
-        raise _unreadable(name, error.error_string) from error
+    except (soundfile.LibsndfileError, MemoryError) as error:
+        raise _unreadable(name, getattr(error, "error_string", str(error))) from error
+    if not RATES[0] <= own <= RATES[1]:
+        raise _unreadable(name, f"it claims {own:,} samples a second")
     if len(samples) < frames:
         raise _unreadable(name, f"{len(samples):,} of {frames:,} samples are there")
     return torch.from_numpy(samples), own

@@ -1,6 +1,7 @@
 """Reading one picture of any kind: how each is converted, and what is refused."""
 
 import io
+import struct
 import warnings
 from pathlib import Path
 
@@ -156,6 +157,23 @@ def test_what_is_no_picture_is_named(data, tmp_path):
         read_image(tmp_path / "odd.png")
     with pytest.raises(ValueError, match=rf"picture of {len(data)} bytes cannot be read as a picture"):
         read_image(data)
+
+
+@pytest.mark.filterwarnings("ignore:.*")
+def test_exif_that_cannot_be_written_back():
+    """The orientation says to turn the picture, and the type of another entry is damaged: Pillow raises what it will."""
+    exif = Image.Exif()
+    exif[0x0112], exif[0x010E], exif[0x011A] = 6, "text", 72.0
+    data = encoded(Image.fromarray(COLOUR), "JPEG", exif=exif)
+    order = "<" if b"Exif\0\0II" in data else ">"
+    for tag in (0x010E, 0x011A):
+        place = data.index(struct.pack(f"{order}H", tag), data.index(b"Exif"))
+        for kind in range(14):
+            spoilt = data[: place + 2] + struct.pack(f"{order}H", kind) + data[place + 4 :]
+            try:
+                assert read_image(spoilt).dtype == torch.uint8
+            except ValueError as error:
+                assert "cannot be read as a picture" in str(error)
 
 
 def test_flipped_bits_of_a_png():

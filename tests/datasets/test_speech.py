@@ -231,6 +231,13 @@ def test_damaged_and_missing_files(copied, name):
         speech.load("digit")
 
 
+@pytest.mark.parametrize("content", [b"", b'{"words.json": ', b"{}", b"[]"])
+def test_a_damaged_manifest(copied, content):
+    (copied / "manifest.json").write_bytes(content)
+    with pytest.raises(ValueError, match=r"manifest\.json is damaged .*git checkout -- data/speech"):
+        speech.load("digit")
+
+
 def test_attribution_is_there():
     text = (data_dir() / "speech" / "README.md").read_text("utf-8")
     for word in ("espeak-ng", "1.51", "GPL-3.0-or-later"):

@@ -140,6 +140,23 @@ def test_ogg_without_its_last_page():
         read_wave(data[: data.rindex(b"OggS")])
 
 
+def test_a_header_that_promises_more_than_memory_holds(monkeypatch):
+    """A damaged MP3 claimed 2·10¹² samples."""
+
+    def greedy(*_, **__):
+        raise MemoryError("Unable to allocate 7.70 TiB")
+
+    monkeypatch.setattr(soundfile.SoundFile, "read", greedy)
+    with pytest.raises(ValueError, match="cannot be read as sound .Unable to allocate 7.70 TiB.: it is truncated, damaged"):
+        read_wave(wav(bytes(400), 16))
+
+
+@pytest.mark.parametrize("rate", [1, 999, 2_000_000_000])
+def test_a_rate_that_no_recorder_has(rate):
+    with pytest.raises(ValueError, match=f"it claims {rate:,} samples a second"):
+        read_wave(wav(bytes(400), 16, rate=rate))
+
+
 def test_missing_file(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"missing\.wav"):
         read_wave(tmp_path / "missing.wav")
