@@ -75,34 +75,37 @@ HELD_OUT = 2
 """How many phrasings of each kind, the last ones, are kept for the test of new phrasings."""
 PHRASINGS = {
     "zh": {
-        "value": ("{x}的数值是多少？", "图中{x}对应的数是多少？", "请读出{x}的数值。", "{x}是几？", "{x}这一项标的是什么数？"),
-        "largest": ("哪一项最大？", "数值最高的是哪一项？", "图中最多的是什么？", "排在第一的是哪一项？",
+        "value": ("{x}的数值是多少？", "图中{x}对应的数是多少？", "请读出{x}的数值。", "{x}有多少？",
+                  "请找到{x}这一项，写出它的数。"),
+        "largest": ("哪一项最大？", "数值最高的是哪一项？", "图中最多的是什么？", "按数值排，第一名是哪一项？",
                     "哪个名称的数值超过其他所有项？"),
-        "smallest": ("哪一项最小？", "数值最低的是哪一项？", "图中最少的是什么？", "排在最后的是哪一项？",
+        "smallest": ("哪一项最小？", "数值最低的是哪一项？", "图中最少的是什么？", "按数值排，最后一名是哪一项？",
                      "哪个名称的数值低于其他所有项？"),
-        "compare": ("{x}比{y}大吗？", "{x}的数值高于{y}吗？", "{x}是不是比{y}多？", "与{y}相比，{x}更大吗？", "{x}超过{y}了吗？"),
+        "compare": ("{x}的数值比{y}大吗？", "{x}的数值高于{y}吗？", "{x}是不是比{y}多？", "与{y}相比，{x}更多吗？",
+                    "{x}超过{y}了吗？"),
         "trend": ("从{x}到{y}，数值上升还是下降？", "{x}到{y}之间，折线是上升还是下降？", "由{x}到{y}，是上升还是下降？",
-                  "走势从{x}到{y}是上升还是下降？", "过了{x}，到{y}时是上升还是下降？"),
-        "count": ("图中有几项？", "一共画了几个类别？", "这张图包含几个名称？", "图里列出了多少项？", "有几个类别出现在图中？"),
+                  "比起{x}，{y}上升了还是下降了？", "在{x}之后，{y}带来的是上升还是下降？"),
+        "count": ("图中有几项？", "一共画了几个类别？", "这张图包含几个类别？", "请数出类别的个数。", "图里不同的类别共有多少？"),
         "type": ("这是什么图？", "这张图属于哪种图表？", "数据画成了哪种图？", "图表的类型是什么？", "作者用的是哪一种图表？"),
     },
     "en": {
-        "value": ("What is the value of {x}?", "What number does the chart show for {x}?", "How much is {x}?",
-                  "Read the value of {x}.", "Which number belongs to {x}?"),
-        "largest": ("Which one is the largest?", "What has the highest value?", "Which name has the most?",
-                    "Which one comes first by value?", "Which name is above all the others?"),
-        "smallest": ("Which one is the smallest?", "What has the lowest value?", "Which name has the least?",
-                     "Which one comes last by value?", "Which name is below all the others?"),
-        "compare": ("Is {x} larger than {y}?", "Is the value of {x} higher than that of {y}?", "Is {x} more than {y}?",
-                    "Compared with {y}, is {x} larger?", "Does {x} exceed {y}?"),
+        "value": ("What is the value of {x}?", "What number does the chart show for {x}?", "Which value does {x} have?",
+                  "Look up {x} and give its number.", "Which number belongs to {x}?"),
+        "largest": ("Which category is the largest?", "What has the highest value?", "Which category has the most?",
+                    "Which one comes first by value?", "Whose value beats all the others?"),
+        "smallest": ("Which category is the smallest?", "What has the lowest value?", "Which category has the least?",
+                     "Which one comes last by value?", "Whose value is below all the others?"),
+        "compare": ("Is the value of {x} larger than that of {y}?", "Is the number for {x} higher than the number for {y}?",
+                    "Does the chart show more for {x} than for {y}?",
+                    "Compared with {y}, does {x} have the larger value?", "Does {x} come out above {y}?"),
         "trend": ("From {x} to {y}, does the value rise or fall?", "Does the line rise or fall from {x} to {y}?",
-                  "Between {x} and {y}, is there a rise or a fall?", "After {x}, does it rise or fall until {y}?",
+                  "Between {x} and {y}, is there a rise or a fall?", "Coming from {x}, is {y} reached by a rise or a fall?",
                   "What happens from {x} to {y}, a rise or a fall?"),
-        "count": ("How many names are in the chart?", "How many categories are shown?",
+        "count": ("How many categories are in the chart?", "How many categories are shown?",
                   "How many different items does the chart have?", "What is the number of categories?",
-                  "How many names can you read in the chart?"),
-        "type": ("What kind of chart is this?", "Which type of chart is shown?", "How is the data drawn?",
-                 "What is this chart called?", "Which chart type did the author use?"),
+                  "Count the categories."),
+        "type": ("What kind of chart is this?", "Which type of chart is shown?", "As what kind of chart is the data drawn?",
+                 "Is this a bar chart, a line chart or a pie chart?", "Which chart type did the author use?"),
     },
 }  # fmt: skip
 
@@ -128,7 +131,7 @@ class Table:
         name = self.names[column]
         if not self.series:
             return name
-        return f"{self.series[row]}的{name}" if self.language == "zh" else f"{name} ({self.series[row]})"
+        return f"{self.series[row]}{name}" if self.language == "zh" else f"{name} ({self.series[row]})"
 
 
 @dataclass(frozen=True)

@@ -124,21 +124,22 @@ def count(order: Order) -> Iterator[Case]:
 
 
 def reverse(order: Order) -> Iterator[Case]:
+    """Lists of three or four names without a comma of their own."""
     chance, comma = order.chance("reverse"), COMMA[order.language]
-    names = [getattr(concept, order.language) for concept in _concepts(order.split)]
+    names = [name for c in _concepts(order.split) if comma not in (name := getattr(c, order.language))]
     for _ in _turns(order, 1):
         listed = chance.sample(names, chance.randint(3, 4))
         yield Case(comma.join(listed), comma.join(listed[::-1]))
 
 
 def _numbers(task: str, answer: Callable[[list[int]], Sequence[int]]) -> Callable[[Order], Iterator[Case]]:
-    """Three to five different numbers from 0 to `MOST`; a hash of the list decides its split."""
+    """Three to five different numbers from 0 to `MOST`; a hash of the numbers, whatever their order, decides the split."""
 
     def cases(order: Order) -> Iterator[Case]:
         chance, comma = order.chance(task), COMMA[order.language]
         while True:
             listed = chance.sample(range(MOST + 1), chance.randint(3, 5))
-            if split_of(" ".join(map(str, listed)), SALT) == order.split:
+            if split_of(" ".join(map(str, sorted(listed))), SALT) == order.split:
                 yield Case(comma.join(map(str, listed)), comma.join(map(str, answer(listed))))
 
     return lambda order: itertools.islice(cases(order), SPARE * order.count)

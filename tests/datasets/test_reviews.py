@@ -108,7 +108,7 @@ def test_a_linear_model_of_characters_reads_the_feeling(found):
 
 
 def test_selection(found):
-    part = found["test"].select(torch.tensor([5, 2]))
+    part = found["test"][torch.tensor([5, 2])]
     assert part.texts == (found["test"].texts[5], found["test"].texts[2]) and len(part) == 2
     assert torch.equal(part.labels, found["test"].labels[[5, 2]])
 
@@ -148,7 +148,7 @@ def test_faces_agree_as_often_as_asked(found, agreement, unseen):
 
 def test_whether_a_face_agrees_does_not_depend_on_the_text(found):
     test = found["test"]
-    turned = test.select(torch.arange(len(test)).flip(0))
+    turned = test[torch.arange(len(test)).flip(0)]
     assert torch.equal(reviews.faces(test, seed=1).agree, reviews.faces(turned, seed=1).agree)
     assert torch.equal(reviews.faces(test, seed=1).faces, reviews.faces(test, seed=1).faces)
     assert not torch.equal(reviews.faces(test, seed=1).agree, reviews.faces(test, seed=2).agree)
