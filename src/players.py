@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 LEAST_RATE, MOST_RATE = 3000, 96000
 """Samples a second that browsers play."""
 
-PLAYER = ('<figure style="margin:0"><figcaption>{title}</figcaption><audio controls preload="none" aria-label="{title}" '
+PLAYER = ('<figure style="margin:0"><figcaption>{title}</figcaption><audio controls preload="metadata" aria-label="{title}" '
           'style="width:100%" src="data:audio/wav;base64,{sound}"></audio></figure>')
 GRID = '<div style="display:grid;grid-template-columns:repeat(auto-fill,minmax(13rem,1fr));gap:0.5rem">{players}</div>'
 
