@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from src.datasets.selection import check_selection
+
 SALT = b"validation/1"
 BYTE_WEIGHTS = torch.tensor([1 << 24, 1 << 16, 1 << 8, 1])
 
@@ -35,9 +37,7 @@ class Pictures:
         return len(self.labels)
 
     def __getitem__(self, selection: slice | Tensor) -> Pictures:
-        if not isinstance(selection, (slice, Tensor)):
-            raise TypeError(f"Pictures[...] takes a slice, a mask or an index tensor, not {type(selection).__name__}; "
-                            "for one picture write pictures.images[i], pictures.labels[i].")
+        check_selection(self, selection, "pictures.images[i], pictures.labels[i]")
         return Pictures(self.images[selection], self.labels[selection], self.classes, self.source)
 
 

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from src.datasets import emoji, shipped
+from src.datasets.selection import check_selection
 from src.datasets.splits import SPLITS, share, split_of
 from src.runtime import check_choice
 
@@ -42,9 +43,7 @@ class Reviews:
         return len(self.texts)
 
     def __getitem__(self, selection: slice | Tensor) -> Reviews:
-        if not isinstance(selection, (slice, Tensor)):
-            raise TypeError(f"Reviews[...] takes a slice, a mask or an index tensor, not {type(selection).__name__}; "
-                            "for one review write reviews.texts[i], reviews.labels[i].")
+        check_selection(self, selection, "reviews.texts[i], reviews.labels[i]")
         rows = torch.arange(len(self))[selection]
         return Reviews(tuple(self.texts[row] for row in rows.tolist()), self.labels[rows])
 

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from src.datasets import shipped
 from src.datasets.questions import LANGUAGES
+from src.datasets.selection import check_selection
 from src.datasets.splits import SPLITS, split_of
 from src.datasets.waves import read_wave, with_noise
 from src.runtime import check_choice
@@ -57,9 +58,7 @@ class Speech:
         return len(self.waves)
 
     def __getitem__(self, selection: slice | Tensor) -> Speech:
-        if not isinstance(selection, (slice, Tensor)):
-            raise TypeError(f"Speech[...] takes a slice, a mask or an index tensor, not {type(selection).__name__}; "
-                            "for one recording write speech.waves[i], speech.labels[i].")
+        check_selection(self, selection, "speech.waves[i], speech.labels[i]")
         rows = torch.arange(len(self))[selection].tolist()
         waves, words, voices, languages = (
             tuple(column[row] for row in rows) for column in (self.waves, self.words, self.voices, self.languages))

@@ -111,6 +111,10 @@ def test_selection(found):
     part = found["test"][torch.tensor([5, 2])]
     assert part.texts == (found["test"].texts[5], found["test"].texts[2]) and len(part) == 2
     assert torch.equal(part.labels, found["test"].labels[[5, 2]])
+    assert found["test"][:3].texts == found["test"].texts[:3]
+    assert found["test"][found["test"].labels == 1].labels.all()
+    with pytest.raises(TypeError, match=r"Reviews\[...\] takes a slice, a mask or an index tensor, not int; for one item write"):
+        found["test"][0]
 
 
 def test_unknown_split():
