@@ -61,7 +61,7 @@ window.look = (() => {
         if (!walker.currentNode.parentElement.closest(AUTHORS)) texts.push(walker.currentNode.textContent);
     }
     for (const e of all('body *'))
-      if (!e.closest('svg, mjx-container') && !e.matches('.bd-article img, .bd-article a.reference, span.eqno a'))
+      if (!e.closest('svg, mjx-container') && !e.matches('.bd-article img, .bd-article audio, .bd-article a.reference, span.eqno a'))
         TIPS.forEach(name => texts.push(e.getAttribute(name) ?? ''));
     return [...new Set(texts.map(t => t.trim().replace(/\s+/g, ' ')).filter(t => t))];
   };
