@@ -1,6 +1,7 @@
-"""Weighted sum of modalities, Y = Σ wᵢ Xᵢ, with weights that are learned (rows R06, R27).
+"""Weighted sum of modalities, Y = Σ wᵢ Xᵢ, with weights that are learned (rows R06, R07, R27).
 
-Chapter: chapters/cases/cifar10_resnet.ipynb, equations (eq-weighted) and (eq-attention-weights).
+Chapters: chapters/fusion/weighted.ipynb, equation (eq-weighted-sum); chapters/cases/cifar10_resnet.ipynb, equations
+(eq-weighted) and (eq-attention-weights).
 The scores follow the additive attention of Bahdanau et al., ICLR 2015, over modalities instead of time steps.
 """
 
