@@ -61,9 +61,10 @@ class FacedReviews:
 
 
 def load(split: str | None = None) -> Reviews:
-    """The shipped reviews of one of ``SPLITS``, or all of them, in an order that no property of theirs decides.
+    """The shipped reviews of one of ``SPLITS``, or all of them.
 
-    Paragraphs that were probably written in one review are always in the same split.
+    The labels are not evenly mixed along the file, so shuffle before taking a part. Paragraphs that were probably
+    written in one review are always in the same split.
 
     Raises ValueError for an unknown split and for a damaged file, FileNotFoundError for a missing one.
     """
