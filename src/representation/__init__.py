@@ -1,0 +1,1 @@
+"""Representations shared by modalities: contrastive alignment."""
