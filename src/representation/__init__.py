@@ -1,1 +1,1 @@
-"""Representations shared by modalities: contrastive alignment."""
+"""Representations shared by modalities: contrastive alignment, distillation."""
