@@ -105,6 +105,19 @@ def check_choice(name: str, value: str, choices: Collection[str]) -> None:
         raise ValueError(f"{name} must be one of {', '.join(choices)}, got {value!r}.")
 
 
+def check_finite(**tensors: torch.Tensor) -> None:
+    """Raise ValueError, naming the argument, for a tensor with NaN or infinite values; compiled code does not look."""
+    import torch
+
+    if torch.compiler.is_compiling():
+        return
+    for name, values in tensors.items():
+        if not values.isfinite().all():
+            raise ValueError(
+                f"{name}: got NaN or infinite values, expected finite numbers; look for the step that made them"
+            )
+
+
 def root() -> Path:
     """The checkout that this package belongs to."""
     return Path(__file__).resolve().parents[1]

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from src.runtime import check_choice
+from src.runtime import check_choice, check_finite
 
 SCALES = ("slaney", "htk", "linear")
 
@@ -64,6 +64,7 @@ def spectrogram(x: Tensor, n: int = 400, hop: int = 160) -> Tensor:
 def to_mel(f: Tensor, scale: str = "slaney") -> Tensor:
     """Frequency in Hz → mel, (eq-audio-slaney) or (eq-audio-htk); "linear" leaves it as it is."""
     check_choice("scale", scale, SCALES)
+    check_finite(f=f)
     if scale == "linear":
         return f
     if scale == "htk":
@@ -74,6 +75,7 @@ def to_mel(f: Tensor, scale: str = "slaney") -> Tensor:
 def to_hz(m: Tensor, scale: str = "slaney") -> Tensor:
     """The inverse of `to_mel`."""
     check_choice("scale", scale, SCALES)
+    check_finite(m=m)
     if scale == "linear":
         return m
     if scale == "htk":
@@ -96,11 +98,13 @@ def mel_filters(rate: int, n: int = 400, bands: int = 40, scale: str = "slaney",
         Weights ``[M, n // 2 + 1]``. A band narrower than the distance of two bins can be empty.
 
     Raises:
-        ValueError: an unknown scale, bands below 1, or highest outside of 0 … rate / 2.
+        ValueError: an unknown scale, bands or n below 1, or highest outside of 0 … rate / 2.
     """
     top = rate / 2 if highest is None else highest
-    if bands < 1 or not 0 < top <= rate / 2:
-        raise ValueError(f"bands, highest: got {bands}, {top}, expected at least 1 band and 0 < highest ≤ {rate / 2}")
+    if min(bands, n) < 1 or not 0 < top <= rate / 2:
+        raise ValueError(
+            f"bands, n, highest: got {bands}, {n}, {top}, expected at least 1 band, 1 sample and 0 < highest ≤ {rate / 2}"
+        )
     ends = to_mel(torch.tensor([0.0, top], dtype=torch.float64), scale)
     corner = to_hz(ends[1] * torch.linspace(0, 1, bands + 2, dtype=torch.float64), scale)  # [M + 2]
     f = torch.arange(n // 2 + 1, dtype=torch.float64) * rate / n  # [F]
@@ -115,6 +119,9 @@ def decibels(power: Tensor, reach: float = 80.0) -> Tensor:
 
     The loudest is that of each recording, the last two axes.
     """
+    if power.ndim < 2 or 0 in power.shape[-2:]:
+        raise ValueError(f"power: got shape {list(power.shape)}, expected [..., T, D] with at least one frame and one band")
+    check_finite(power=power)
     d = 10 * power.clamp_min(1e-10).log10()
     return torch.maximum(d, d.amax((-2, -1), keepdim=True) - reach)
 
@@ -129,6 +136,7 @@ def log_mel(x: Tensor, rate: int, bands: int = 40, n: int = 400, hop: int = 160,
 
 def dct(x: Tensor, size: int) -> Tensor:
     """The first K = size coefficients of the orthonormal DCT-II of the last axis, (eq-audio-dct): ``[..., M]`` → ``[..., K]``."""
+    check_finite(x=x)
     bands = x.shape[-1]
     if not 1 <= size <= bands:
         raise ValueError(f"size: got {size}, expected 1 to {bands}, as many coefficients as bands at most")
@@ -151,5 +159,4 @@ def _check_wave(x: Tensor) -> None:
         raise ValueError(f"x: got {x.dtype}, expected float32 or float64 in −1 … 1; divide 16-bit numbers by 32768")
     if x.ndim < 1 or x.numel() == 0:
         raise ValueError(f"x: got shape {list(x.shape)}, expected [..., L] with at least one sample")
-    if not torch.compiler.is_compiling() and not x.isfinite().all():
-        raise ValueError("x: got NaN or infinite samples, expected finite numbers; look for the step that made them")
+    check_finite(x=x)

@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from src.runtime import check_finite
+
 
 def normalise(x: Tensor, mean: Sequence[float] | Tensor, std: Sequence[float] | Tensor) -> Tensor:
     """(x − mean_c) / std_c of each channel, (eq-image-normalise): ``[B, C, H, W]`` → the same.
@@ -25,6 +27,7 @@ def normalise(x: Tensor, mean: Sequence[float] | Tensor, std: Sequence[float] | 
         raise ValueError(
             f"mean, std: got shapes {list(m.shape)}, {list(s.shape)}, expected [{x.shape[1]}], one a channel"
         )
+    check_finite(mean=m, std=s)
     if not torch.compiler.is_compiling() and not (s > 0).all():
         raise ValueError(f"std: got {s.tolist()}, expected positive numbers; leave out a constant channel")
     return (x - m[:, None, None]) / s[:, None, None]
@@ -69,8 +72,9 @@ def conv2d(x: Tensor, w: Tensor, stride: int = 1, padding: int = 0) -> Tensor:
     kernel larger than the padded picture.
     """
     _check(x)
-    if w.ndim != 4 or w.shape[1] != x.shape[1]:
+    if w.ndim != 4 or w.shape[1] != x.shape[1] or 0 in w.shape:
         raise ValueError(f"w: got shape {list(w.shape)}, expected [O, {x.shape[1]}, K, L] for the channels of x")
+    check_finite(w=w)
     if stride < 1 or padding < 0:
         raise ValueError(f"stride, padding: got {stride}, {padding}, expected at least 1 and 0")
     x = F.pad(x, (padding,) * 4)
@@ -136,5 +140,4 @@ def _check(x: Tensor) -> None:
         raise ValueError(f"x: got shape {list(x.shape)}, expected [B, C, H, W] with at least one pixel")
     if not x.is_floating_point():
         raise ValueError(f"x: got {x.dtype}, expected floating numbers; divide bytes by 255")
-    if not torch.compiler.is_compiling() and not x.isfinite().all():
-        raise ValueError("x: got NaN or infinite values, expected finite numbers; look for the step that made them")
+    check_finite(x=x)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from src.runtime import cache_dir
+from src.runtime import cache_dir, check_finite
 
 if TYPE_CHECKING:
     import jieba
@@ -102,10 +102,10 @@ def tfidf(C: Tensor, weight: Tensor) -> Tensor:
         weight: `idf` of the training documents, ``[V]``.
 
     Raises:
-        ValueError: C and weight differ in V, C has no row or no column, is negative or not finite.
+        ValueError: C and weight differ in V, C has no row or no column, one of them is negative or not finite.
     """
     _check_counts(C)
-    _check_width("weight", weight, C)
+    _check_weight(weight, C)
     X = C * weight
     length = X.square().sum(1, keepdim=True)
     return X / torch.where(length > 0, length, 1).sqrt()  # [N, V]
@@ -123,13 +123,14 @@ def mean_vectors(C: Tensor, W: Tensor, weight: Tensor | None = None) -> Tensor:
         ``[N, D]``; zeros for a document without a word of the vocabulary.
 
     Raises:
-        ValueError: the shapes do not fit, or C is empty, negative or not finite.
+        ValueError: the shapes do not fit, C is empty, C or weight is negative or not finite, or W is not finite.
     """
     _check_counts(C)
     if W.ndim != 2 or W.shape[0] != C.shape[1]:
         raise ValueError(f"W: got shape {list(W.shape)}, expected [{C.shape[1]}, D], a vector for each column of C")
+    check_finite(W=W)
     if weight is not None:
-        _check_width("weight", weight, C)
+        _check_weight(weight, C)
         C = C * weight
     total = C.sum(1, keepdim=True)
     with torch.autocast(C.device.type, enabled=False):  # half precision would lose what sums of many words differ by
@@ -157,11 +158,11 @@ def skipgram_pairs(documents: Sequence[Sequence[int]], window: int) -> Tensor:
 
 def noise_distribution(frequency: Tensor, power: float = 0.75) -> Tensor:
     """n_w^power / Σ n^power, (eq-text-noise): how likely a word is drawn as a negative example, ``[V]``."""
-    if frequency.ndim != 1 or not frequency.numel() or (frequency < 0).any() or not frequency.sum() > 0:
-        raise ValueError(
-            "frequency: expected [V] numbers of occurrences, none negative and not all zero, got "
-            f"shape {list(frequency.shape)}"
-        )
+    if frequency.ndim != 1 or not frequency.numel():
+        raise ValueError(f"frequency: got shape {list(frequency.shape)}, expected [V] with at least one word")
+    _check_amounts("frequency", frequency)
+    if not frequency.sum() > 0:
+        raise ValueError("frequency: got zeros alone, expected at least one word that occurs")
     raised = torch.where(frequency > 0, frequency, 1).pow(power) * (frequency > 0)
     return raised / raised.sum()
 
@@ -246,15 +247,21 @@ def _check_counts(C: Tensor) -> None:
         raise ValueError(f"C: got shape {list(C.shape)}, expected counts [N, V] with at least one row and one column")
     if not C.is_floating_point():
         raise ValueError(f"C: got {C.dtype}, expected floating point numbers; write C.double()")
-    if not torch.compiler.is_compiling() and not (C.isfinite() & (C >= 0)).all():
-        raise ValueError("C: got negative, NaN or infinite entries, expected counts")
+    _check_amounts("C", C)
 
 
-def _check_width(name: str, weight: Tensor, C: Tensor) -> None:
+def _check_weight(weight: Tensor, C: Tensor) -> None:
     if weight.shape != C.shape[1:]:
         raise ValueError(
-            f"{name}: got shape {list(weight.shape)}, expected [{C.shape[1]}], a number for each column of C"
+            f"weight: got shape {list(weight.shape)}, expected [{C.shape[1]}], a number for each column of C"
         )
+    _check_amounts("weight", weight)
+
+
+def _check_amounts(name: str, values: Tensor) -> None:
+    check_finite(**{name: values})
+    if not torch.compiler.is_compiling() and (values < 0).any():
+        raise ValueError(f"{name}: got {values.min():g}, expected no negative numbers")
 
 
 def _check_pairs(U: Tensor, V: Tensor, centre: Tensor, neighbour: Tensor, negatives: Tensor) -> None:
@@ -267,10 +274,9 @@ def _check_pairs(U: Tensor, V: Tensor, centre: Tensor, neighbour: Tensor, negati
         )
     if negatives.ndim != 2 or negatives.shape[0] != centre.shape[0]:
         raise ValueError(f"negatives: got shape {list(negatives.shape)}, expected [{centre.shape[0]}, K]")
+    check_finite(U=U, V=V)
     if torch.compiler.is_compiling():
         return
     for name, ids in (("centre", centre), ("neighbour", neighbour), ("negatives", negatives)):
         if ids.numel() and not 0 <= ids.min() <= ids.max() < U.shape[0]:
             raise ValueError(f"{name}: got {ids.min().item()} to {ids.max().item()}, expected 0 to {U.shape[0] - 1}")
-    if not (U.isfinite().all() and V.isfinite().all()):
-        raise ValueError("U, V: got NaN or infinite vectors, expected finite ones; take a smaller learning rate")

@@ -13,6 +13,16 @@ from src.features import audio
 DEVICES = ["cpu"] + (["cuda"] if torch.cuda.is_available() else [])
 RATE = 16_000
 FEATURES = [audio.log_mel, audio.mfcc]
+WAVES = {
+    "peak": audio.peak_normalize, "rms": audio.rms_normalize, "frame": lambda x: audio.frame(x, 16, 5),
+    "spectrogram": lambda x: audio.spectrogram(x, 16, 8), "log_mel": lambda x: audio.log_mel(x, RATE, 4, 16, 8),
+    "mfcc": lambda x: audio.mfcc(x, RATE, 3, 4, 16, 8),
+}  # fmt: skip
+KERNELS = WAVES | {
+    "scales": lambda x: audio.to_hz(audio.to_mel(1e4 * x.abs()) + 1), "decibels": lambda x: audio.decibels(x.square()),
+    "dct": lambda x: audio.dct(x, 3),
+}  # fmt: skip
+"""Each on ``[..., L]``, L at least 16."""
 
 pytestmark = pytest.mark.filterwarnings("ignore:n_fft=")
 
@@ -83,6 +93,26 @@ def test_dct_is_scipys(bands, data):
     close(audio.dct(x, bands) @ audio.dct(torch.eye(bands, dtype=torch.float64), bands).T, x.numpy())
 
 
+@settings(max_examples=20, deadline=None)
+@given(shape=st.lists(st.integers(1, 3), max_size=2), length=st.integers(1, 99), data=st.data())
+def test_frames_and_loudness_are_librosas_and_numpys(shape, length, data):
+    n, hop, x = data.draw(st.integers(1, length)), data.draw(st.integers(1, 20)), noise(*shape, length)
+    close(audio.frame(x, n, hop), librosa.util.frame(x.numpy(), frame_length=n, hop_length=hop).swapaxes(-1, -2).copy())
+    close(audio.peak_normalize(x, 0.9), 0.9 * librosa.util.normalize(x.numpy(), axis=-1))
+    rms = np.sqrt(np.mean(x.numpy() ** 2, axis=-1, keepdims=True))
+    close(audio.rms_normalize(x, -26), x.numpy() / rms * 10 ** (-26 / 20))
+
+
+@pytest.mark.parametrize("name", KERNELS)
+@settings(max_examples=10, deadline=None)
+@given(shape=st.lists(st.integers(1, 3), min_size=1, max_size=2), length=st.integers(16, 99))
+def test_single_precision_is_kept_and_close_to_double(name, shape, length):
+    x = noise(*shape, length)
+    single, double = KERNELS[name](x.float()), KERNELS[name](x)
+    assert single.dtype == torch.float32 and double.dtype == torch.float64
+    torch.testing.assert_close(single.double(), double, rtol=1e-3, atol=1e-2)
+
+
 @pytest.mark.parametrize("gain", [1e-4, 1.0, 30.0])
 def test_normalizing_forgets_the_gain(gain):
     x = torch.stack((noise(500), noise(500, seed=1) ** 3))
@@ -101,59 +131,61 @@ def test_a_batch_is_its_recordings(function):
     torch.testing.assert_close(function(x, RATE), each)
 
 
-def test_gradients():
-    x = noise(2, 64).requires_grad_()
-    for function in (audio.peak_normalize, audio.rms_normalize, lambda x: audio.frame(x, 16, 5),
-                     lambda x: audio.spectrogram(x, 16, 8), lambda x: audio.log_mel(x, RATE, 4, 16, 8),
-                     lambda x: audio.mfcc(x, RATE, 3, 4, 16, 8)):
-        assert torch.autograd.gradcheck(function, x)
-    f = torch.tensor([90.0, 3e3], dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradcheck(lambda f: audio.to_hz(audio.to_mel(f) + 1), f)
+@pytest.mark.parametrize("name", KERNELS)
+def test_gradients(name):
+    assert torch.autograd.gradcheck(KERNELS[name], noise(2, 64).requires_grad_())
 
 
 @pytest.mark.parametrize("device", DEVICES)
-@pytest.mark.parametrize("function", FEATURES)
-def test_compiles_and_autocasts(function, device):
-    x = noise(2, 800, device=device, dtype=torch.float32)
-    expected = function(x, RATE)
-    compiled = torch.compile(function, fullgraph=True, backend="aot_eager")
-    torch.testing.assert_close(compiled(x, RATE), expected, rtol=1e-4, atol=1e-3)
+@pytest.mark.parametrize("name", KERNELS)
+def test_compiles_and_autocasts(name, device):
+    kernel, x = KERNELS[name], noise(2, 800, device=device, dtype=torch.float32)
+    expected = kernel(x)
+    compiled = torch.compile(kernel, fullgraph=True, backend="aot_eager")
+    torch.testing.assert_close(compiled(x), expected, rtol=1e-4, atol=1e-3)
     for dtype in (torch.bfloat16, torch.float16):
         with torch.autocast(device, dtype):
-            found = function(x, RATE)
+            found = kernel(x)
         assert found.dtype == torch.float32 and found.device.type == device
         torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-4)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-@pytest.mark.parametrize("function", FEATURES)
-def test_gpu_agrees(function):
+@pytest.mark.parametrize("name", KERNELS)
+def test_gpu_agrees(name):
     x = noise(3, 4_000)
-    torch.testing.assert_close(function(x.cuda(), RATE).cpu(), function(x, RATE), rtol=1e-8, atol=1e-7)
+    torch.testing.assert_close(KERNELS[name](x.cuda()).cpu(), KERNELS[name](x), rtol=1e-8, atol=1e-7)
 
 
-@pytest.mark.parametrize("function", [audio.peak_normalize, audio.rms_normalize, lambda x: audio.frame(x, 4, 2),
-                                      audio.spectrogram, lambda x: audio.log_mel(x, RATE), lambda x: audio.mfcc(x, RATE)])
+@pytest.mark.parametrize("name", WAVES)
 @pytest.mark.parametrize(("wave", "message"), [
     (torch.zeros(0), r"x: got shape \[0\], expected \[..., L\]"),
     (torch.tensor(0.5), r"x: got shape \[\], expected"),
     (torch.zeros(99, dtype=torch.int16), "x: got torch.int16, expected float32 or float64 in −1 … 1; divide"),
     (torch.zeros(99).bfloat16(), "x: got torch.bfloat16"),
-    (torch.full((99,), torch.nan), "x: got NaN or infinite samples"),
-    (torch.tensor([0.1] * 98 + [-torch.inf]), "x: got NaN or infinite samples"),
+    (torch.full((99,), torch.nan), "x: got NaN or infinite values"),
+    (torch.tensor([0.1] * 98 + [-torch.inf]), "x: got NaN or infinite values"),
 ])
-def test_waves_that_are_none_are_refused(function, wave, message):
+def test_waves_that_are_none_are_refused(name, wave, message):
     with pytest.raises(ValueError, match=message):
-        function(wave)
+        WAVES[name](wave)
 
 
 @pytest.mark.parametrize(("call", "message"), [
     (lambda: audio.frame(torch.zeros(7), 8, 2), "x: got 7 samples, expected at least one frame of 8"),
     (lambda: audio.frame(torch.zeros(7), 4, 0), "n, hop: got 4, 0"),
-    (lambda: audio.mel_filters(RATE, 400, 0), "bands, highest: got 0"),
-    (lambda: audio.mel_filters(RATE, highest=9_000), "bands, highest: got 40, 9000"),
+    (lambda: audio.mel_filters(RATE, 400, 0), "bands, n, highest: got 0"),
+    (lambda: audio.mel_filters(RATE, 0), "bands, n, highest: got 40, 0"),
+    (lambda: audio.mel_filters(RATE, highest=9_000), "bands, n, highest: got 40, 400, 9000"),
     (lambda: audio.mel_filters(RATE, scale="bark"), "scale must be one of slaney, htk, linear, got 'bark'"),
+    (lambda: audio.to_mel(torch.tensor([1.0, torch.nan])), "f: got NaN"),
+    (lambda: audio.to_hz(torch.tensor([1.0, torch.inf])), "m: got NaN"),
+    (lambda: audio.decibels(torch.zeros(5)), r"power: got shape \[5\], expected \[..., T, D\]"),
+    (lambda: audio.decibels(torch.zeros(0, 5)), "at least one frame"),
+    (lambda: audio.decibels(torch.full((2, 5), torch.nan)), "power: got NaN"),
     (lambda: audio.dct(torch.zeros(5), 6), "size: got 6, expected 1 to 5"),
+    (lambda: audio.dct(torch.zeros(2, 0), 1), "size: got 1, expected 1 to 0"),
+    (lambda: audio.dct(torch.full((5,), torch.nan), 2), "x: got NaN"),
     (lambda: audio.mfcc(torch.zeros(500), RATE, 13, bands=12), "size: got 13, expected 1 to 12"),
 ])
 def test_settings_that_cannot_be_are_refused(call, message):

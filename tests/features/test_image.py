@@ -78,9 +78,22 @@ def test_convolution_is_opencvs_filter():
     torch.testing.assert_close(image.conv2d(x, w, padding=1)[0, 0], torch.from_numpy(theirs))
 
 
-def test_normalising_is_torchvisions():
-    x = pixels(2, 3, 8, 9)
-    torch.testing.assert_close(image.normalise(x, MEAN, STD), transforms.normalize(x, MEAN, STD))
+@settings(max_examples=20, deadline=None)
+@given(size=st.lists(st.integers(1, 9), min_size=3, max_size=3), channels=st.integers(1, 4), seed=st.integers(0, 99))
+def test_normalising_is_torchvisions(size, channels, seed):
+    x, mean, std = pixels(size[0], channels, *size[1:]), pixels(channels, seed=seed), 0.1 + pixels(channels, seed=seed + 1)
+    expected = transforms.normalize(x, mean.tolist(), std.tolist())
+    torch.testing.assert_close(image.normalise(x, mean, std), expected)
+
+
+@pytest.mark.parametrize("name", KERNELS)
+@settings(max_examples=10, deadline=None)
+@given(batch=st.integers(1, 3), height=st.integers(8, 15), width=st.integers(8, 15))
+def test_single_precision_is_kept_and_close_to_double(name, batch, height, width):
+    x = pixels(batch, 3, height, width)
+    single, double = KERNELS[name](x.float()), KERNELS[name](x)
+    assert single.dtype == torch.float32 and double.dtype == torch.float64 and len(double) == batch
+    torch.testing.assert_close(single.double(), double, rtol=1e-4, atol=1e-4)
 
 
 @settings(max_examples=20, deadline=None)
@@ -152,8 +165,9 @@ def test_autocast_and_devices(name, device):
     x = pixels(2, 3, 12, 10, dtype=torch.float32)
     expected = KERNELS[name](x)
     torch.testing.assert_close(KERNELS[name](x.to(device)).cpu(), expected, rtol=1e-3, atol=1e-3)
-    with torch.autocast(device, dtype=torch.bfloat16):
-        torch.testing.assert_close(KERNELS[name](x.to(device)).float().cpu(), expected, rtol=3e-2, atol=3e-2)
+    for dtype in (torch.bfloat16, torch.float16):
+        with torch.autocast(device, dtype=dtype):
+            torch.testing.assert_close(KERNELS[name](x.to(device)).float().cpu(), expected, rtol=3e-2, atol=3e-2)
 
 
 def test_compiles():
@@ -161,7 +175,7 @@ def test_compiles():
         return [kernel(x) for kernel in KERNELS.values()]
 
     x = pixels(1, 3, 8, 8, dtype=torch.float32)
-    compiled = torch.compile(together, fullgraph=True)(x)
+    compiled = torch.compile(together, fullgraph=True, backend="aot_eager")(x)
     torch.testing.assert_close(compiled, together(x), rtol=1e-4, atol=1e-5)
 
 
@@ -185,8 +199,12 @@ def test_bad_pictures(name, bad, message):
     [
         (lambda x: image.normalise(x, [0.5], STD), "mean, std: got shapes"),
         (lambda x: image.normalise(x, MEAN, [0.1, 0, 0.1]), "std: got"),
+        (lambda x: image.normalise(x, [math.nan] * 3, STD), "mean: got NaN"),
+        (lambda x: image.normalise(x, MEAN, [math.inf] * 3), "std: got NaN or inf"),
         (lambda x: image.resize_bilinear(x, (0, 4)), "old, new: got 8, 0"),
         (lambda x: image.conv2d(x, torch.zeros(2, 1, 3, 3)), "w: got shape"),
+        (lambda x: image.conv2d(x, torch.zeros(0, 3, 3, 3)), "w: got shape"),
+        (lambda x: image.conv2d(x, torch.full((2, 3, 3, 3), math.nan)), "w: got NaN"),
         (lambda x: image.conv2d(x, torch.zeros(2, 3, 9, 3)), "larger than"),
         (lambda x: image.conv2d(x, torch.zeros(2, 3, 3, 3), stride=0), "stride, padding: got 0, 0"),
         (lambda x: image.colour_histogram(x + 1.5), "expected 0 … 1"),

@@ -64,14 +64,18 @@ def test_vocabulary_counts_documents_not_occurrences(least):
 
 
 @settings(max_examples=30, deadline=None)
-@given(B=st.integers(1, 9), K=st.integers(0, 6), W=st.integers(1, 8), D=st.integers(1, 7))
-def test_skipgram_loss_is_binary_cross_entropy(B, K, W, D):
-    U, V, c, o, n = pairs(B, K, W, D)
+@given(
+    B=st.integers(1, 9), K=st.integers(0, 6), W=st.integers(1, 8), D=st.integers(1, 7),
+    dtype=st.sampled_from([torch.float32, torch.float64]),
+)  # fmt: skip
+def test_skipgram_loss_is_binary_cross_entropy(B, K, W, D, dtype):
+    U, V, c, o, n = pairs(B, K, W, D, dtype=dtype)
     logits = torch.cat(((U[c] * V[o]).sum(1, keepdim=True), torch.einsum("bd,bkd->bk", U[c], V[n])), 1)
     target = torch.zeros_like(logits)
     target[:, 0] = 1
     expected = F.binary_cross_entropy_with_logits(logits, target, reduction="sum") / B
-    torch.testing.assert_close(text.skipgram_loss(U, V, c, o, n), expected, rtol=1e-12, atol=1e-12)
+    close = 1e-12 if dtype == torch.float64 else 1e-5
+    torch.testing.assert_close(text.skipgram_loss(U, V, c, o, n), expected, rtol=close, atol=close)
     blank = text.skipgram_loss(U, torch.zeros_like(V), c, o, n)
     assert blank.item() == pytest.approx((1 + K) * math.log(2))
 
@@ -84,6 +88,7 @@ def test_gradients():
     a = (normal(5, seed=4).abs() + 0.1).requires_grad_()
     assert torch.autograd.gradcheck(text.tfidf, (C.requires_grad_(), a))
     assert torch.autograd.gradcheck(text.mean_vectors, (C, normal(5, 2).requires_grad_(), a))
+    assert torch.autograd.gradcheck(text.noise_distribution, a)
 
 
 def test_gradient_is_the_one_on_the_page():
@@ -135,16 +140,19 @@ def test_empty_documents_are_zero():
 
 @pytest.mark.parametrize("device", DEVICES)
 def test_compiles_and_autocasts(device):
-    loss = torch.compile(text.skipgram_loss, fullgraph=True, backend="aot_eager")
-    mean = torch.compile(text.mean_vectors, fullgraph=True, backend="aot_eager")
-    given_pairs = pairs(device=device, dtype=torch.float32)
-    C, W = normal(4, 5, device=device, dtype=torch.float32).abs(), normal(5, 3, device=device, dtype=torch.float32)
-    expected = text.skipgram_loss(*given_pairs), text.mean_vectors(C, W), text.tfidf(C, text.idf(C))
-    torch.testing.assert_close(loss(*given_pairs), expected[0])
-    torch.testing.assert_close(mean(C, W), expected[1])
-    with torch.autocast(device, torch.bfloat16):
-        found = text.skipgram_loss(*given_pairs), text.mean_vectors(C, W), text.tfidf(C, text.idf(C))
-    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
+    def together(pairs, C, W):
+        return text.skipgram_loss(*pairs), text.mean_vectors(C, W, text.idf(C)), text.tfidf(C, text.idf(C))
+
+    inputs = (
+        pairs(device=device, dtype=torch.float32),
+        normal(4, 5, device=device, dtype=torch.float32).abs(),
+        normal(5, 3, device=device, dtype=torch.float32),
+    )
+    expected = together(*inputs)
+    torch.testing.assert_close(torch.compile(together, fullgraph=True, backend="aot_eager")(*inputs), expected)
+    for dtype in (torch.bfloat16, torch.float16):
+        with torch.autocast(device, dtype):
+            torch.testing.assert_close(together(*inputs), expected, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
@@ -229,21 +237,26 @@ ONE = torch.tensor([1])
         (lambda: text.vocabulary([["a"], ["b"]], 2), "documents: got no word in 2 or more of 2"),
         (lambda: text.idf(torch.zeros(0, 3)), r"C: got shape \[0, 3\], expected counts \[N, V\]"),
         (lambda: text.idf(C.long()), "C: got torch.int64, expected floating"),
-        (lambda: text.tfidf(-C, torch.ones(3)), "C: got negative, NaN or infinite"),
-        (lambda: text.tfidf(C * torch.nan, torch.ones(3)), "C: got negative, NaN or infinite"),
+        (lambda: text.tfidf(-C, torch.ones(3)), "C: got -1, expected no negative numbers"),
+        (lambda: text.tfidf(C * torch.nan, torch.ones(3)), "C: got NaN or infinite"),
+        (lambda: text.tfidf(C, torch.tensor([1, 1, torch.nan])), "weight: got NaN or infinite"),
         (lambda: text.tfidf(C, torch.ones(2)), r"weight: got shape \[2\], expected \[3\]"),
         (lambda: text.mean_vectors(C, torch.ones(2, 5)), r"W: got shape \[2, 5\], expected \[3, D\]"),
+        (lambda: text.mean_vectors(C, torch.full((3, 5), torch.inf)), "W: got NaN or infinite"),
         (lambda: text.mean_vectors(C, torch.ones(3, 5), torch.ones(5)), r"weight: got shape \[5\], expected \[3\]"),
+        (lambda: text.mean_vectors(C, torch.ones(3, 5), -torch.ones(3)), "weight: got -1, expected no negative"),
         (lambda: text.skipgram_pairs([[1, 2]], 0), "window: got 0"),
         (lambda: text.skipgram_pairs([[1], []], 2), "documents: got none of two words"),
-        (lambda: text.noise_distribution(torch.zeros(3)), "frequency: expected"),
-        (lambda: text.noise_distribution(torch.tensor([1.0, -1.0])), "frequency: expected"),
+        (lambda: text.noise_distribution(torch.zeros(3)), "frequency: got zeros alone"),
+        (lambda: text.noise_distribution(torch.zeros(0)), r"frequency: got shape \[0\]"),
+        (lambda: text.noise_distribution(torch.tensor([1.0, -1.0])), "frequency: got -1, expected no negative"),
+        (lambda: text.noise_distribution(torch.tensor([1.0, torch.inf])), "frequency: got NaN or infinite"),
         (lambda: text.skipgram_loss(U, U[:3], ONE, ONE, ONE[None]), r"U, V: got shapes \[4, 2\], \[3, 2\]"),
         (lambda: text.skipgram_loss(U, U, ONE[:0], ONE[:0], ONE[None]), r"centre, neighbour: got shapes \[0\], \[0\]"),
         (lambda: text.skipgram_loss(U, U, ONE, ONE, ONE), r"negatives: got shape \[1\], expected \[1, K\]"),
         (lambda: text.skipgram_loss(U, U, ONE + 3, ONE, ONE[None]), "centre: got 4 to 4, expected 0 to 3"),
         (lambda: text.skipgram_loss(U, U, ONE, ONE, ONE[None] - 2), "negatives: got -1 to -1, expected 0 to 3"),
-        (lambda: text.skipgram_loss(U, U * torch.nan, ONE, ONE, ONE[None]), "U, V: got NaN or infinite"),
+        (lambda: text.skipgram_loss(U, U * torch.nan, ONE, ONE, ONE[None]), "V: got NaN or infinite"),
     ],
 )
 def test_what_cannot_be_is_refused(call, message):

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from src import runtime
-from src.runtime import approx, atomic_write, cache_dir, data_dir, pick_device, root, set_seed, timer
+from src.runtime import approx, atomic_write, cache_dir, check_finite, data_dir, pick_device, root, set_seed, timer
 from tools.notebooks import fold
 
 
@@ -173,6 +173,21 @@ def test_atomic_write_on_a_full_disk(tmp_path, monkeypatch):
         file.write("new content")
     monkeypatch.undo()
     assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
+def test_finite_numbers_are_asked_for_by_name_except_in_compiled_code(bad):
+    fine, broken = torch.ones(2, 3), torch.tensor([1.0, bad])
+    check_finite(x=fine, y=fine.long())
+    with pytest.raises(ValueError, match="y: got NaN or infinite values, expected finite"):
+        check_finite(x=fine, y=broken)
+
+    def double(y):
+        check_finite(y=y)
+        return 2 * y
+
+    compiled = torch.compile(double, fullgraph=True, backend="aot_eager")
+    torch.testing.assert_close(compiled(broken), 2 * broken, equal_nan=True)
 
 
 def test_atomic_write_wants_something_written(tmp_path):
