@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from src.runtime import check_finite
+
 
 def attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """A = softmax(Q Kᵀ / √d_k), Y = A V (eq-attention-formula).
@@ -25,12 +27,17 @@ def attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> tu
 
     Returns:
         Y [..., Tq, d_v] and A [..., Tq, Tk]. Rows of A sum to one, or to zero where the mask allows nothing.
-        A NaN in a query or key stays visible in the rows that may look at it; one in a value in every row.
 
     Raises:
-        ValueError: widths or lengths differ, there is no key, or the mask is not bool or of another shape.
+        ValueError: shapes differ, there is no key, the mask is not bool or of another shape, NaN or infinite values,
+            also in what the mask hides.
     """
     _check(q, k, v, mask)
+    check_finite(q=q, k=k, v=v)
+    return _attend(q, k, v, mask)
+
+
+def _attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
     scores = q @ k.mT / math.sqrt(q.shape[-1])  # [..., Tq, Tk]
     if mask is None:
         weights = scores.softmax(-1)
@@ -45,13 +52,15 @@ def _check(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> None:
         raise ValueError(f"q, k: got {shapes}, expected the same last dimension d_k ≥ 1; project them to one width")
     if k.shape[-2] != v.shape[-2] or k.shape[-2] == 0:
         raise ValueError(f"k, v: got {shapes}, expected one value for each of at least one key")
+    if not q.shape[:-2] == k.shape[:-2] == v.shape[:-2]:
+        raise ValueError(f"q, k, v: got {shapes}, expected the same leading dimensions; use expand")
     if mask is None:
         return
     if mask.dtype != torch.bool:
         raise ValueError(f"mask: got {mask.dtype}, expected torch.bool, true where a query may look; use mask.bool()")
-    for got, expected in zip(reversed(mask.shape), (k.shape[-2], q.shape[-2], *reversed(q.shape[:-2])), strict=False):
-        if got not in (1, expected):
-            raise ValueError(f"mask: got {list(mask.shape)} for {shapes}, expected [..., Tq, Tk] or 1 in its place")
+    full = (*q.shape[:-1], k.shape[-2])[max(q.ndim - mask.ndim, 0) :]
+    if len(mask.shape) != len(full) or any(got not in (1, size) for got, size in zip(mask.shape, full, strict=True)):
+        raise ValueError(f"mask: got {list(mask.shape)} for {shapes}, expected [..., Tq, Tk] or 1 in its place")
 
 
 def causal_mask(length: int, device: torch.device | str | None = None) -> Tensor:
@@ -60,7 +69,15 @@ def causal_mask(length: int, device: torch.device | str | None = None) -> Tensor
 
 
 def padding_mask(lengths: Tensor, length: int) -> Tensor:
-    """True at the first ``lengths`` keys of each example: [B] → bool [B, 1, 1, T], for every head and query."""
+    """True at the first ``lengths`` keys of each example: [B] → bool [B, 1, 1, T], for every head and query.
+
+    Raises:
+        ValueError: lengths are not integers [B] from 0 to length.
+    """
+    if lengths.ndim != 1 or lengths.is_floating_point():
+        raise ValueError(f"lengths: got {lengths.dtype} {list(lengths.shape)}, expected integers [B]")
+    if not torch.compiler.is_compiling() and ((lengths < 0) | (lengths > length)).any():
+        raise ValueError(f"lengths: got {lengths.tolist()}, expected 0 to {length}")
     return (torch.arange(length, device=lengths.device) < lengths[:, None])[:, None, None]
 
 
@@ -90,7 +107,7 @@ class MultiHeadAttention(nn.Module):
     fused kernel computes Y without storing A.
 
     Raises:
-        ValueError: D is not a multiple of h, or a sequence has another width.
+        ValueError: D is not a multiple of h, a sequence has another width or NaN or infinite values; as `attention`.
     """
 
     def __init__(self, dim: int, heads: int, context_dim: int | None = None) -> None:
@@ -114,11 +131,12 @@ class MultiHeadAttention(nn.Module):
                 raise ValueError(f"{name}: got {list(given.shape)}, expected [B, T, {width}]")
         if len(x) != len(context):
             raise ValueError(f"context: got {len(context)} examples for {len(x)} of x, expected as many")
+        check_finite(x=x, context=context)
         q, k, v = self.split(self.q(x)), self.split(self.k(context)), self.split(self.v(context))
+        _check(q, k, v, mask)
         if need_weights:
-            y, weights = attention(q, k, v, mask)  # [B, h, Tq, D/h], [B, h, Tq, Tk]
+            y, weights = _attend(q, k, v, mask)  # [B, h, Tq, D/h], [B, h, Tq, Tk]
         else:
-            _check(q, k, v, mask)
             y, weights = F.scaled_dot_product_attention(q, k, v, mask), None
         return self.o(y.transpose(1, 2).flatten(2)), weights  # [B, Tq, D]
 

@@ -1,7 +1,8 @@
 """Losses, their gradients by hand, and the steps of SGD, momentum and Adam (row R11).
 
 Chapter: chapters/fusion/optimisation.ipynb. Losses take logits, not probabilities, and average over the examples.
-A step is a pure function: parameters, gradient and state in, parameters and state out.
+A step is a pure function: parameters, gradient and state in, parameters and state out. It lets NaN and infinite
+gradients pass, each to its own parameter: many runs share a tensor, and one that diverges must not stop the others.
 Adam: Kingma and Ba, ICLR 2015.
 """
 
@@ -9,6 +10,8 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+
+from src.runtime import check_finite
 
 
 def binary_cross_entropy(z: Tensor, y: Tensor) -> Tensor:
@@ -21,10 +24,10 @@ def binary_cross_entropy(z: Tensor, y: Tensor) -> Tensor:
         y: targets from 0 to 1, floating, the same shape: [N] and [N, 1] would broadcast to [N, N].
 
     Returns:
-        The scalar loss in nats; NaN in z or y makes it NaN.
+        The scalar loss in nats.
 
     Raises:
-        ValueError: shapes differ, nothing to average, or y is not floating.
+        ValueError: shapes differ, nothing to average, y is not floating, NaN or infinite values.
     """
     _check_same(z, y)
     return (z.clamp_min(0) - y * z + torch.log1p(torch.exp(-z.abs()))).mean()
@@ -44,10 +47,10 @@ def cross_entropy(z: Tensor, y: Tensor) -> Tensor:
         y: class numbers 0 … C − 1, integers [B].
 
     Returns:
-        The scalar loss in nats; NaN in z makes it NaN.
+        The scalar loss in nats.
 
     Raises:
-        ValueError: shapes do not fit, nothing to average, or y is not int64.
+        ValueError: shapes do not fit, nothing to average, y is not int64 or beyond the classes, NaN or infinite logits.
     """
     _check_classes(z, y)
     return (torch.logsumexp(z, 1) - z.gather(1, y[:, None])[:, 0]).mean()
@@ -68,7 +71,7 @@ def mean_squared_error(prediction: Tensor, y: Tensor) -> Tensor:
         y: targets, floating, the same shape.
 
     Raises:
-        ValueError: shapes differ, nothing to average, or y is not floating.
+        ValueError: shapes differ, nothing to average, y is not floating, NaN or infinite values.
     """
     _check_same(prediction, y)
     return ((prediction - y) ** 2).mean()
@@ -123,7 +126,7 @@ def adam_step(
         theta, g: parameters and their gradient, the same shape.
         m, v: moments of that shape, zero before the first step.
         t: number of this step, from 1; `math.inf` leaves the bias correction out.
-        lr, beta1, beta2, eps: η, β₁, β₂, ε.
+        lr, beta1, beta2, eps: η, β₁, β₂, ε; float16 rounds the default ε to zero, so keep parameters in float32.
 
     Returns:
         (θ, m, v), all new.
@@ -147,6 +150,7 @@ def _check_same(z: Tensor, y: Tensor) -> None:
         raise ValueError(f"y: got {y.dtype}, expected a floating type; use y.to(z.dtype)")
     if not z.numel():
         raise ValueError(f"outputs: got an empty {list(z.shape)}, expected at least one to average")
+    check_finite(outputs=z, y=y)
 
 
 def _check_classes(z: Tensor, y: Tensor) -> None:
@@ -156,6 +160,9 @@ def _check_classes(z: Tensor, y: Tensor) -> None:
         raise ValueError(f"y: got {y.dtype}, expected class numbers in int64; use y.long()")
     if not z.numel():
         raise ValueError(f"logits: got an empty {list(z.shape)}, expected at least one example and one class")
+    check_finite(logits=z)
+    if not torch.compiler.is_compiling() and not 0 <= y.min() <= y.max() < z.shape[1]:
+        raise ValueError(f"y: got {y.min()} to {y.max()}, expected class numbers from 0 to {z.shape[1] - 1}")
 
 
 def _check_step(theta: Tensor, **others: Tensor) -> None:

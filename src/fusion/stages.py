@@ -11,17 +11,26 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from src.runtime import check_finite
 
-def checked(x: Sequence[Tensor], dims: Sequence[int]) -> list[Tensor]:
-    """x as a list, after comparing its shapes with [B, D_i].
+
+def checked(
+    x: Sequence[Tensor], dims: Sequence[int], present: Sequence[bool] | None
+) -> tuple[list[Tensor], list[bool]]:
+    """x and its flags as lists, after comparing the shapes with [B, D_i]; without flags everything is present.
 
     Raises:
-        ValueError: another number of modalities, another width, or different numbers of examples.
+        ValueError: another number of modalities, another width, different numbers of examples, another number of flags,
+            nothing present, or NaN or infinite values in what is present.
     """
     shapes = [list(each.shape) for each in x]
     if [shape[1:] for shape in shapes] != [[dim] for dim in dims] or len({shape[0] for shape in shapes}) != 1:
         raise ValueError(f"x: got {shapes}, expected [B, D_i] with the same B and D_i = {list(dims)}")
-    return list(x)
+    present = [True] * len(x) if present is None else list(present)
+    if len(present) != len(x) or not any(present):
+        raise ValueError(f"present: got {present}, expected {len(x)} flags, at least one of them true")
+    check_finite(**{f"x[{i}]": each for i, (each, here) in enumerate(zip(x, present, strict=True)) if here})
+    return list(x), present
 
 
 def widths(dims: Sequence[int]) -> tuple[int, ...]:
@@ -46,10 +55,11 @@ def product_of_experts(z: Tensor) -> Tensor:
         p, [B, C].
 
     Raises:
-        ValueError: not three axes, or no modality.
+        ValueError: not three axes, no modality or no class, NaN or infinite values.
     """
-    if z.ndim != 3 or z.shape[1] == 0:
-        raise ValueError(f"z: got {list(z.shape)}, expected [B, M, C] with M ≥ 1")
+    if z.ndim != 3 or 0 in z.shape[1:]:
+        raise ValueError(f"z: got {list(z.shape)}, expected [B, M, C] with M, C ≥ 1")
+    check_finite(z=z)
     return z.sum(1).softmax(-1)
 
 
@@ -71,8 +81,8 @@ class EarlyFusion(nn.Module):
 
     def forward(self, x: Sequence[Tensor], present: Sequence[bool] | None = None) -> Tensor:
         """z; a modality that is not `present` is replaced by zeros."""
-        x = checked(x, self.dims)
-        x = [each if here else torch.zeros_like(each) for each, here in zip(x, all_or(present, x), strict=True)]
+        x, present = checked(x, self.dims, present)
+        x = [each if here else torch.zeros_like(each) for each, here in zip(x, present, strict=True)]
         return self.f(torch.cat(x, 1))
 
 
@@ -89,8 +99,8 @@ class LateFusion(nn.Module):
 
     def forward(self, x: Sequence[Tensor], present: Sequence[bool] | None = None) -> Tensor:
         """z; a modality that is not `present` adds nothing."""
-        x = checked(x, self.dims)
-        return sum(g(each) for g, each, here in zip(self.g, x, all_or(present, x), strict=True) if here)
+        x, present = checked(x, self.dims, present)
+        return sum(g(each) for g, each, here in zip(self.g, x, present, strict=True) if here)
 
 
 class HybridFusion(nn.Module):
@@ -106,16 +116,4 @@ class HybridFusion(nn.Module):
     def forward(self, x: Sequence[Tensor], present: Sequence[bool] | None = None) -> Tensor:
         """z; the joint path counts only when every modality is present."""
         z = self.late(x, present)
-        return z + self.early(x) if all(all_or(present, x)) else z
-
-
-def all_or(present: Sequence[bool] | None, x: Sequence[Tensor]) -> Sequence[bool]:
-    """`present`, or everything where it is None.
-
-    Raises:
-        ValueError: as many flags as modalities are needed, at least one of them true.
-    """
-    present = [True] * len(x) if present is None else list(present)
-    if len(present) != len(x) or not any(present):
-        raise ValueError(f"present: got {present}, expected {len(x)} flags, at least one of them true")
-    return present
+        return z + self.early(x) if present is None or all(present) else z

@@ -10,6 +10,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from src.runtime import check_finite
+
 
 def weighted_sum(features: Tensor, weights: Tensor) -> Tensor:
     """Y = Σᵢ wᵢ Xᵢ.
@@ -22,14 +24,15 @@ def weighted_sum(features: Tensor, weights: Tensor) -> Tensor:
         Y, [B, D].
 
     Raises:
-        ValueError: the numbers of modalities or of examples differ.
+        ValueError: the numbers of modalities or of examples differ, there is no modality, or NaN or infinite values.
     """
-    if features.ndim != 3 or weights.shape[-1:] != features.shape[1:2] or weights.ndim > 2:
+    if features.ndim != 3 or not features.shape[1] or weights.shape[-1:] != features.shape[1:2] or weights.ndim > 2:
         raise ValueError(
-            f"weights: got {list(weights.shape)} for features {list(features.shape)}, expected [B, M] or [M]"
+            f"weights: got {list(weights.shape)} for features {list(features.shape)}, expected [B, M] or [M], M ≥ 1"
         )
     if weights.ndim == 2 and len(weights) != len(features):
         raise ValueError(f"weights: got {len(weights)} rows for {len(features)} examples, expected as many")
+    check_finite(features=features, weights=weights)
     return (features * weights.unsqueeze(-1)).sum(-2)  # [B, M, D] × ([B, M, 1] or [M, 1])
 
 
@@ -48,13 +51,17 @@ class AttentionFusion(nn.Module):
 
     def __init__(self, dim: int, modalities: int, hidden: int = 32) -> None:
         super().__init__()
+        if modalities < 1:
+            raise ValueError(f"modalities: got {modalities}, expected at least one")
         self.hidden = nn.ModuleList(nn.Linear(dim, hidden) for _ in range(modalities))
         self.score = nn.Linear(hidden, 1, bias=False)
 
     def weights(self, features: Tensor) -> Tensor:
         """w [B, M] for X [B, M, D]."""
-        if features.ndim != 3 or features.shape[1] != len(self.hidden):
-            raise ValueError(f"features: got {list(features.shape)}, expected [B, {len(self.hidden)}, D]")
+        expected = [len(self.hidden), self.hidden[0].in_features]
+        if features.ndim != 3 or list(features.shape[1:]) != expected:
+            raise ValueError(f"features: got {list(features.shape)}, expected [B, {expected[0]}, {expected[1]}]")
+        check_finite(features=features)
         scores = [self.score(torch.tanh(layer(x))) for layer, x in zip(self.hidden, features.unbind(1), strict=True)]
         return torch.cat(scores, dim=1).softmax(dim=1)
 

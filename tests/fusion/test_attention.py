@@ -37,9 +37,13 @@ def same_weights(ours: MultiHeadAttention, theirs: nn.MultiheadAttention) -> Non
 
 
 @settings(max_examples=40, deadline=None)
-@given(st.lists(SIZES, max_size=2), SIZES, SIZES, SIZES, SIZES, st.booleans(), st.integers(0, 99))
-def test_attention_is_torchs(batch, queries, keys, d_k, d_v, masked, seed):
-    q, k, v = randn(*batch, queries, d_k, seed=seed), randn(*batch, keys, d_k, seed=seed + 1), randn(*batch, keys, d_v)
+@given(
+    st.lists(SIZES, max_size=2), SIZES, SIZES, SIZES, SIZES, st.booleans(), st.integers(0, 99),
+    st.sampled_from([torch.float32, torch.float64]),
+)  # fmt: skip
+def test_attention_is_torchs(batch, queries, keys, d_k, d_v, masked, seed, dtype):
+    shapes = (queries, d_k), (keys, d_k), (keys, d_v)
+    q, k, v = (randn(*batch, *shape, seed=seed + n, dtype=dtype) for n, shape in enumerate(shapes))
     mask = randn(*batch, queries, keys, seed=seed + 2) > 0 if masked else None
     y, A = attention(q, k, v, mask)
     expected = F.scaled_dot_product_attention(q, k, v, mask)
@@ -47,7 +51,7 @@ def test_attention_is_torchs(batch, queries, keys, d_k, d_v, masked, seed):
         expected = expected.where(mask.any(-1, keepdim=True), 0)  # older torch: NaN where nothing is allowed
         assert not A[~mask].any()
     torch.testing.assert_close(y, expected)
-    torch.testing.assert_close(A.sum(-1), torch.ones_like(A[..., 0]) if mask is None else mask.any(-1).double())
+    torch.testing.assert_close(A.sum(-1), torch.ones_like(A[..., 0]) if mask is None else mask.any(-1).to(dtype))
 
 
 def test_scores_far_apart_do_not_overflow():
@@ -67,6 +71,19 @@ def test_a_row_that_may_look_nowhere_is_zero_and_has_a_gradient():
     assert all(x.grad.isfinite().all() for x in (q, k, v)) and not q.grad[1].any()
 
 
+@pytest.mark.parametrize("device", DEVICES)
+def test_an_example_of_padding_alone_is_zero_on_both_paths(device):
+    torch.manual_seed(0)
+    layer, x = MultiHeadAttention(8, 2).to(device), randn(2, 3, 8, dtype=torch.float32).to(device).requires_grad_()
+    mask = padding_mask(torch.tensor([0, 2], device=device), 3)
+    for need_weights in (True, False):
+        y, A = layer(x, mask=mask, need_weights=need_weights)
+        torch.testing.assert_close(y[0], layer.o.bias.expand(3, 8))
+        assert A is None or not A[0].any()
+        (gradient,) = torch.autograd.grad(y.sum(), x)
+        assert gradient.isfinite().all() and not gradient[0].any() and gradient[1].any()
+
+
 def test_masks():
     assert causal_mask(3).tolist() == [[True, False, False], [True, True, False], [True, True, True]]
     assert padding_mask(torch.tensor([1, 3]), 3).tolist() == [[[[True, False, False]]], [[[True] * 3]]]
@@ -78,12 +95,21 @@ def test_masks():
     )
 
 
-def test_a_nan_is_not_hidden_and_does_not_spread():
-    q, k, v = randn(3, 4), randn(3, 4, seed=1), randn(3, 4, seed=2)
-    q[1, 0] = torch.nan
-    assert attention(q, k, v)[0].isnan().any(-1).tolist() == [False, True, False]
-    q, k[2, 0] = randn(3, 4), torch.nan
-    assert attention(q, k, v, causal_mask(3))[0].isnan().any(-1).tolist() == [False, False, True]
+@pytest.mark.parametrize("bad", [torch.nan, torch.inf])
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_nan_is_refused_also_behind_a_mask(place, bad):
+    parts = [randn(3, 4, seed=n) for n in range(3)]
+    parts[place][2, 0] = bad
+    with pytest.raises(ValueError, match=f"{'qkv'[place]}: got NaN or infinite"):
+        attention(*parts, torch.ones(3, 3, dtype=torch.bool).tril(-1))
+    layer, x = MultiHeadAttention(4, 2).double(), parts[place][None]
+    for need_weights in (True, False):
+        with pytest.raises(ValueError, match="x: got NaN"):
+            layer(x, need_weights=need_weights)
+        with pytest.raises(ValueError, match="context: got NaN"):
+            layer(randn(1, 2, 4), x, need_weights=need_weights)
+    with pytest.raises(ValueError, match="x: got NaN"):
+        TransformerBlock(4, 2).double()(x)
 
 
 @pytest.mark.parametrize("heads", [1, 2, 4])
@@ -145,6 +171,7 @@ def test_sinusoids_are_the_formula():
 def test_gradients_of_modules(module):
     module, x = module.double(), randn(2, 3, 4).requires_grad_()
     assert torch.autograd.gradcheck(lambda x: module(x), x)
+    assert torch.autograd.gradcheck(lambda x: module(x, mask=causal_mask(3)), x)
     parameters = dict(module.named_parameters())
     names, values = zip(*((n, p.detach().requires_grad_()) for n, p in parameters.items()), strict=True)
     run = lambda *p: torch.func.functional_call(module, dict(zip(names, p, strict=True)), (x.detach(),))  # noqa: E731
@@ -190,6 +217,8 @@ def test_gpu_is_cpu():
         (((4,), (5, 4), (5, 2)), "q, k: got"),
         (((3, 4), (5, 4), (4, 2)), "k, v: got.*one value for each"),
         (((3, 4), (0, 4), (0, 2)), "at least one key"),
+        (((2, 3, 4), (1, 5, 4), (2, 5, 2)), "q, k, v: got.*same leading dimensions"),
+        (((3, 4), (1, 5, 4), (1, 5, 2)), "q, k, v: got.*same leading dimensions"),
     ],
 )
 def test_other_shapes_are_refused(shapes, message):
@@ -197,13 +226,19 @@ def test_other_shapes_are_refused(shapes, message):
         attention(*map(torch.zeros, shapes))
 
 
-@pytest.mark.parametrize("shape", [(3, 4), (4, 5), (5,  3), (2, 3, 5)])
+@pytest.mark.parametrize("shape", [(3, 4), (4, 5), (5, 3), (2, 3, 5), (2, 1, 3, 5)])
 def test_other_masks_are_refused(shape):
     q, k = torch.zeros(1, 3, 4), torch.zeros(1, 5, 4)
     with pytest.raises(ValueError, match=r"mask: got \["):
         attention(q, k, k, torch.ones(shape, dtype=torch.bool))
     with pytest.raises(ValueError, match="expected torch.bool"):
         attention(q, k, k, torch.ones(3, 5))
+
+
+@pytest.mark.parametrize("lengths", [torch.tensor([1, 4]), torch.tensor([-1, 2]), torch.tensor([1.0]), torch.tensor(2)])
+def test_other_lengths_are_refused(lengths):
+    with pytest.raises(ValueError, match="lengths: got"):
+        padding_mask(lengths, 3)
 
 
 def test_modules_refuse_other_sizes():

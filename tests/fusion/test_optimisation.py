@@ -57,7 +57,7 @@ def test_loss_is_the_definition_with_both_terms():
     torch.testing.assert_close(o.cross_entropy(two, y.long()), o.binary_cross_entropy(z, y))
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16])
 def test_dtype_is_kept_and_huge_logits_are_finite(dtype):
     z, y = torch.tensor([1e4, -1e4, 0.0], dtype=dtype), torch.tensor([0.0, 1.0, 1.0], dtype=dtype)
     loss = o.binary_cross_entropy(z, y)
@@ -66,6 +66,12 @@ def test_dtype_is_kept_and_huge_logits_are_finite(dtype):
     assert o.binary_cross_entropy_gradient(z, y).tolist()[:2] == pytest.approx([1 / 3, -1 / 3], rel=0.01)
     assert o.cross_entropy(z[None], torch.tensor([1])).dtype == dtype
     assert o.cross_entropy(z[None], torch.tensor([1])).isfinite()
+    assert o.mean_squared_error(z / 1e4, y).item() == pytest.approx(2, rel=0.01)
+    for function in (o.mean_squared_error, o.mean_squared_error_gradient):
+        assert function(z / 1e4, y).dtype == dtype
+    g, zero = torch.full_like(y, 0.1), torch.zeros_like(y)
+    for new in (o.sgd_step(z, g, 0.1), *o.momentum_step(z, g, zero, 0.1), *o.adam_step(z, g, zero, zero, 1, 0.1)):
+        assert new.dtype == dtype and new.isfinite().all()
 
 
 OPTIMISERS = {
@@ -144,14 +150,15 @@ def test_compiles_and_autocasts(device):
     for loss, gradient, _, z, y in pairs([4, 3], 0, 1.0, device):
         torch.testing.assert_close(compiled(loss)(z, y), loss(z, y))
         torch.testing.assert_close(compiled(gradient)(z, y), gradient(z, y))
-        with torch.autocast(device, torch.bfloat16):
-            low = (z.float() @ torch.eye(z.shape[1], device=device)).requires_grad_()  # bfloat16 out of a layer
-            target = y.float() if y.is_floating_point() else y
-            value = loss(low, target)
-            gradient(low, target)
-        value.backward()
-        assert low.grad.isfinite().all()
-        torch.testing.assert_close(value.double(), loss(z, y), atol=0.05, rtol=0.05)
+        for dtype in (torch.bfloat16, torch.float16):
+            with torch.autocast(device, dtype):
+                low = (z.float() @ torch.eye(z.shape[1], device=device)).requires_grad_()  # half precision, as of a layer
+                target = y.float() if y.is_floating_point() else y
+                value, by_hand = loss(low, target), gradient(low, target)
+            value.backward()
+            torch.testing.assert_close(low.grad.double(), gradient(z, y), atol=0.05, rtol=0.05)
+            torch.testing.assert_close(by_hand.double(), gradient(z, y), atol=0.05, rtol=0.05)
+            torch.testing.assert_close(value.double(), loss(z, y), atol=0.05, rtol=0.05)
     theta, g, m = (randn(5, seed=n, device=device) for n in range(3))
     torch.testing.assert_close(compiled(o.adam_step)(theta, g, m, m**2, 2, 0.1), o.adam_step(theta, g, m, m**2, 2, 0.1))
     torch.testing.assert_close(compiled(o.momentum_step)(theta, g, m, 0.1), o.momentum_step(theta, g, m, 0.1))
@@ -186,7 +193,11 @@ def test_elementwise_losses_refuse_what_would_be_silently_wrong(function):
         function(torch.zeros(5), torch.zeros(5, dtype=torch.int64))
     with pytest.raises(ValueError, match=r"got an empty \[0\]"):
         function(torch.zeros(0), torch.zeros(0))
-    assert function(torch.tensor([math.nan, 0.0]), torch.tensor([1.0, 1.0])).isnan().any()
+    for bad in (math.nan, math.inf):
+        with pytest.raises(ValueError, match="outputs: got NaN or infinite"):
+            function(torch.tensor([bad, 0.0]), torch.ones(2))
+        with pytest.raises(ValueError, match="y: got NaN or infinite"):
+            function(torch.zeros(2), torch.tensor([bad, 0.0]))
 
 
 @pytest.mark.parametrize("function", CLASSES)
@@ -199,7 +210,12 @@ def test_cross_entropy_refuses_what_would_be_silently_wrong(function):
     for shape in ([0, 3], [2, 0]):
         with pytest.raises(ValueError, match="logits: got an empty"):
             function(torch.zeros(shape), torch.zeros(shape[0]).long())
-    assert function(torch.tensor([[math.nan, 0.0]]), torch.tensor([1])).isnan().any()
+    for wrong in (-1, 2):
+        with pytest.raises(ValueError, match=f"y: got {wrong} to {wrong}, expected class numbers from 0 to 1"):
+            function(torch.zeros(1, 2), torch.tensor([wrong]))
+    for bad in (math.nan, math.inf):
+        with pytest.raises(ValueError, match="logits: got NaN or infinite"):
+            function(torch.tensor([[bad, 0.0]]), torch.tensor([1]))
 
 
 def test_steps_refuse_other_shapes_and_step_zero():
@@ -213,4 +229,10 @@ def test_steps_refuse_other_shapes_and_step_zero():
         o.adam_step(a, a, a, b, 1, 0.1)
     with pytest.raises(ValueError, match="t: got 0, expected the number of the step"):
         o.adam_step(a, a, a, a, 0, 0.1)
-    assert o.sgd_step(a, torch.full((3,), math.nan), 0.1).isnan().all()
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_a_run_that_diverges_does_not_stop_those_beside_it(bad):
+    zero, g = torch.zeros(3), torch.tensor([1.0, bad, 2.0])
+    for new in (o.sgd_step(zero, g, 0.1), *o.momentum_step(zero, g, zero, 0.1), *o.adam_step(zero, g, zero, zero, 1, 0.1)):
+        assert new.isfinite().tolist() == [True, False, True]

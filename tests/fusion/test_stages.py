@@ -23,16 +23,19 @@ def by_hand(network, x):
 
 
 @settings(max_examples=20, deadline=None)
-@given(st.lists(st.integers(1, 6), min_size=1, max_size=4), st.integers(1, 5), st.integers(1, 4), st.integers(1, 4))
-def test_the_formulas(dims, hidden, classes, examples):
-    x = inputs(dims, examples)
-    early, late, hybrid = (build(dims, hidden, classes).double() for build in STAGES)
+@given(
+    st.lists(st.integers(1, 6), min_size=1, max_size=4), st.integers(1, 5), st.integers(1, 4), st.integers(1, 4),
+    st.sampled_from([torch.float32, torch.float64]),
+)  # fmt: skip
+def test_the_formulas(dims, hidden, classes, examples, dtype):
+    x = inputs(dims, examples, dtype)
+    early, late, hybrid = (build(dims, hidden, classes).to(dtype) for build in STAGES)
     torch.testing.assert_close(early(x), by_hand(early.f, torch.cat(x, 1)))
     torch.testing.assert_close(
         late(x), torch.stack([by_hand(g, each) for g, each in zip(late.g, x, strict=True)]).sum(0)
     )
     torch.testing.assert_close(hybrid(x), hybrid.early(x) + hybrid.late(x))
-    assert hybrid(x).shape == (examples, classes)
+    assert hybrid(x).shape == (examples, classes) and hybrid(x).dtype == dtype
 
 
 @settings(max_examples=20, deadline=None)
@@ -64,9 +67,25 @@ def test_compiles_and_autocasts(build, device):
     model, x = build([3, 2], 4).to(device), inputs([3, 2], dtype=torch.float32, device=device)
     compiled = torch.compile(model, fullgraph=True, backend="aot_eager")
     torch.testing.assert_close(compiled(x), model(x))
-    with torch.autocast(device, torch.bfloat16):
-        got = model(x)
-    torch.testing.assert_close(got.float(), model(x), atol=0.1, rtol=0.1)
+    torch.testing.assert_close(compiled(x, [False, True]), model(x, [False, True]))
+    for dtype in (torch.bfloat16, torch.float16):
+        with torch.autocast(device, dtype):
+            got = model(x)
+        torch.testing.assert_close(got.float(), model(x), atol=0.1, rtol=0.1)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_product_of_experts_compiles_and_autocasts(device):
+    z = torch.randn(5, 3, 4, generator=torch.Generator().manual_seed(0))
+    expected, z = product_of_experts(z), z.to(device)
+    compiled = torch.compile(product_of_experts, fullgraph=True, backend="aot_eager")
+    torch.testing.assert_close(compiled(z).cpu(), expected)
+    for dtype in (torch.bfloat16, torch.float16):
+        with torch.autocast(device, dtype):
+            torch.testing.assert_close(product_of_experts(z).float().cpu(), expected, atol=0.02, rtol=0.02)
+        low = product_of_experts(z.to(dtype))
+        assert low.dtype == dtype
+        torch.testing.assert_close(low.float().cpu(), expected, atol=0.02, rtol=0.05)
 
 
 @pytest.mark.parametrize("build", STAGES)
@@ -93,9 +112,15 @@ def test_a_missing_modality_is_not_looked_at(build):
     torch.testing.assert_close(got, expected[build]())
 
 
-def test_nan_stays_visible():
+@pytest.mark.parametrize("bad", [torch.nan, torch.inf])
+def test_nan_is_refused_where_it_is_present(bad):
     for build in STAGES:
-        assert build([3, 2], 4)([torch.full((1, 3), torch.nan), torch.zeros(1, 2)]).isnan().all()
+        model, x = build([3, 2], 4), [torch.zeros(1, 3), torch.full((1, 2), bad)]
+        with pytest.raises(ValueError, match=r"x\[1\]: got NaN or infinite"):
+            model(x)
+        assert model(x, [True, False]).isfinite().all()
+    with pytest.raises(ValueError, match="z: got NaN"):
+        product_of_experts(torch.full((1, 2, 3), bad))
 
 
 @pytest.mark.parametrize(("build", "learns"), [(EarlyFusion, True), (LateFusion, False), (HybridFusion, True)])
@@ -138,7 +163,7 @@ def test_no_modality_is_refused(build):
         build([], 4)
 
 
-@pytest.mark.parametrize("shape", [(3, 4), (2, 0, 3), (1, 2, 3, 4)])
+@pytest.mark.parametrize("shape", [(3, 4), (2, 0, 3), (2, 3, 0), (1, 2, 3, 4)])
 def test_product_of_experts_refuses_other_shapes(shape):
     with pytest.raises(ValueError, match="z: got"):
         product_of_experts(torch.zeros(shape))
