@@ -13,6 +13,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+from src.runtime import check_finite
+
 
 def info_nce(x: Tensor, y: Tensor, temperature: Tensor | float) -> Tensor:
     """InfoNCE in both directions, as in CLIP (Radford et al., ICML 2021).
@@ -24,15 +26,16 @@ def info_nce(x: Tensor, y: Tensor, temperature: Tensor | float) -> Tensor:
         temperature: τ, positive; a number or a tensor of one element, which gets its gradient.
 
     Returns:
-        The loss, a scalar.
+        The loss, a scalar, in float32 for half precision.
 
     Raises:
-        ValueError: different or empty shapes, NaN or infinite values, τ not positive.
+        ValueError: different or empty shapes, NaN or infinite values, τ not one positive number.
     """
     _check(x, y, temperature)
     scores = x / temperature @ y.T  # [B, B]
-    pairs = torch.arange(len(x), device=x.device)
-    return (F.cross_entropy(scores, pairs) + F.cross_entropy(scores.T, pairs)) / 2
+    dtype = torch.promote_types(scores.dtype, torch.float32)
+    p, q = (scores.log_softmax(axis, dtype=dtype) for axis in (1, 0))
+    return -(p.diagonal() + q.diagonal()).mean() / 2
 
 
 def sigmoid_loss(x: Tensor, y: Tensor, temperature: Tensor | float, bias: Tensor | float) -> Tensor:
@@ -41,7 +44,7 @@ def sigmoid_loss(x: Tensor, y: Tensor, temperature: Tensor | float, bias: Tensor
     L = −1/B Σᵢⱼ log σ(zᵢⱼ (xᵢ·yⱼ / τ + b)), z = 1 for pairs and −1 otherwise. Shapes and errors as in ``info_nce``; bias
     is b, a number or a tensor of one element.
     """
-    _check(x, y, temperature)
+    _check(x, y, temperature, bias)
     scores = x / temperature @ y.T + bias  # [B, B]
     signs = 2 * torch.eye(len(x), device=x.device, dtype=scores.dtype) - 1
     return -F.logsigmoid(signs * scores).sum() / len(x)
@@ -163,11 +166,15 @@ def ranks(scores: Tensor, wanted: Tensor) -> Tensor:
 
     Returns:
         int64 ``[N]``.
+
+    Raises:
+        ValueError: other or empty shapes, NaN or infinite scores, a candidate beyond M.
     """
     if scores.ndim != 2 or 0 in scores.shape or wanted.shape != scores.shape[:1]:
         raise ValueError(f"scores, wanted: got {list(scores.shape)}, {list(wanted.shape)}, expected [N, M] and [N]")
-    if not scores.isfinite().all():
-        raise ValueError("scores: got NaN or infinite values, expected finite numbers")
+    check_finite(scores=scores)
+    if not torch.compiler.is_compiling() and not 0 <= wanted.min() <= wanted.max() < scores.shape[1]:
+        raise ValueError(f"wanted: got {wanted.min()} to {wanted.max()}, expected 0 to {scores.shape[1] - 1}")
     return (scores >= scores.gather(1, wanted[:, None])).sum(1)
 
 
@@ -178,12 +185,12 @@ def recall_at_k(scores: Tensor, wanted: Tensor, k: int) -> float:
     return (ranks(scores, wanted) <= k).double().mean().item()
 
 
-def _check(x: Tensor, y: Tensor, temperature: Tensor | float) -> None:
+def _check(x: Tensor, y: Tensor, temperature: Tensor | float, bias: Tensor | float = 0.0) -> None:
     if x.ndim != 2 or x.shape != y.shape or 0 in x.shape:
         raise ValueError(f"x, y: got {list(x.shape)}, {list(y.shape)}, expected two equal [B, D], one row a pair")
-    if torch.compiler.is_compiling():
-        return
-    if not (x.isfinite().all() and y.isfinite().all()):
-        raise ValueError("x, y: got NaN or infinite values, expected finite numbers; look for the step that made them")
-    if not (tau := float(torch.as_tensor(temperature).detach())) > 0:
+    tau, b = torch.as_tensor(temperature), torch.as_tensor(bias)
+    if tau.numel() != 1 or b.numel() != 1:
+        raise ValueError(f"temperature, bias: got shapes {list(tau.shape)}, {list(b.shape)}, expected one number each")
+    check_finite(x=x, y=y, temperature=tau, bias=b)
+    if not torch.compiler.is_compiling() and not tau > 0:
         raise ValueError(f"temperature: got {tau:g}, expected a positive number; learn its logarithm")

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from src.runtime import check_finite
+
 UNLABELLED = -100
 
 
@@ -29,7 +31,7 @@ def soft_targets(logits: Tensor, temperature: float) -> Tensor:
     if logits.ndim < 1 or 0 in logits.shape:
         raise ValueError(f"logits: got {list(logits.shape)}, expected […, C] with at least one row and one class")
     _check_temperature(temperature)
-    _check_finite(logits=logits)
+    check_finite(logits=logits)
     return (logits / temperature).softmax(-1)
 
 
@@ -63,7 +65,7 @@ def distillation_loss(
     if not 0 <= alpha <= 1:
         raise ValueError(f"alpha: got {alpha}, expected 0 … 1, the share of the labels in the loss")
     _check_temperature(temperature)
-    _check_finite(student_logits=student_logits, teacher_logits=teacher_logits)
+    check_finite(student_logits=student_logits, teacher_logits=teacher_logits)
     _check_labels(labels, student_logits.shape[1])
     labelled = (labels != UNLABELLED).sum().clamp_min(1)
     hard = F.cross_entropy(student_logits, labels, ignore_index=UNLABELLED, reduction="sum") / labelled
@@ -93,7 +95,7 @@ def feature_distillation(student: Tensor, teacher: Tensor, projector: nn.Module 
             f"student, teacher: got {list(projected.shape)} after the projector, {list(teacher.shape)}, expected two "
             "equal [B, D]; a projector such as nn.Linear(D_s, D_t) makes the widths agree"
         )
-    _check_finite(student=projected, teacher=teacher)
+    check_finite(student=projected, teacher=teacher)
     return (projected - teacher.detach()).square().mean()
 
 
@@ -121,7 +123,7 @@ def relational_loss(student: Tensor, teacher: Tensor) -> Tensor:
         raise ValueError(
             f"student, teacher: got {len(student)} and {len(teacher)} rows, expected equally many and at least two"
         )
-    _check_finite(student=student, teacher=teacher)
+    check_finite(student=student, teacher=teacher)
     s, t = F.normalize(student, dim=1), F.normalize(teacher.detach(), dim=1)
     gaps = (s @ s.T - t @ t.T).square()  # [B, B]
     itself = torch.eye(len(s), dtype=torch.bool, device=s.device)
@@ -141,11 +143,3 @@ def _check_labels(labels: Tensor, classes: int) -> None:
         raise ValueError(
             f"labels: got {labels[wrong][0].item()}, expected 0 … {classes - 1}, or {UNLABELLED} for no label"
         )
-
-
-def _check_finite(**tensors: Tensor) -> None:
-    if torch.compiler.is_compiling():
-        return
-    for name, values in tensors.items():
-        if not values.isfinite().all():
-            raise ValueError(f"{name}: got NaN or infinite values, expected finite numbers; look for the step before")

@@ -30,9 +30,12 @@ def value_and_gradients(loss, inputs):
 
 
 @settings(max_examples=25, deadline=None)
-@given(batch=st.integers(1, 12), dim=st.integers(1, 9), seed=st.integers(0, 99))
-def test_losses_are_open_clips(batch, dim, seed):
-    inputs = pairs(batch, dim, seed)
+@given(
+    batch=st.integers(1, 12), dim=st.integers(1, 9), seed=st.integers(0, 99),
+    dtype=st.sampled_from([torch.float32, torch.float64]),
+)  # fmt: skip
+def test_losses_are_open_clips(batch, dim, seed, dtype):
+    inputs = pairs(batch, dim, seed, dtype)
     for ours, theirs in (
         (LOSSES["info_nce"], lambda x, y, tau: ClipLoss()(x, y, 1 / tau)),
         (LOSSES["sigmoid_loss"], lambda x, y, tau: SigLipLoss()(x, y, 1 / tau, torch.tensor(-2.0, dtype=x.dtype))),
@@ -75,12 +78,14 @@ def test_closed_forms():
 def test_autocast_and_half_precision(name, device):
     inputs = pairs(device=device, dtype=torch.float32)
     plain = LOSSES[name](*inputs)
-    with torch.autocast(device, torch.bfloat16):
-        mixed = LOSSES[name](*inputs)
-    torch.testing.assert_close(mixed.float(), plain, rtol=0.03, atol=0.03)
-    mixed.backward()
-    halves = contrastive.chunked_info_nce(*(part.detach().bfloat16() for part in inputs), 3)
-    torch.testing.assert_close(halves, LOSSES["info_nce"](*inputs), rtol=0.05, atol=0.05)
+    for dtype in (torch.bfloat16, torch.float16):
+        with torch.autocast(device, dtype):
+            mixed = LOSSES[name](*inputs)
+        torch.testing.assert_close(mixed.float(), plain, rtol=0.03, atol=0.03)
+        assert all(part.isfinite().all() for part in torch.autograd.grad(mixed, inputs))
+        halves = LOSSES[name](*(part.detach().to(dtype) for part in inputs))
+        torch.testing.assert_close(halves.float(), plain, rtol=0.05, atol=0.05)
+        assert halves.dtype == (dtype if name == "sigmoid_loss" else torch.float32)
 
 
 @pytest.mark.parametrize("name", LOSSES)
@@ -96,6 +101,9 @@ def test_compiles():
         inputs = pairs(dtype=torch.float32)
         compiled = torch.compile(loss, fullgraph=True, backend="aot_eager")
         torch.testing.assert_close(value_and_gradients(compiled, inputs), value_and_gradients(loss, inputs))
+    scores, wanted = torch.rand(5, 7, generator=torch.Generator().manual_seed(0)), torch.arange(5)
+    compiled = torch.compile(contrastive.ranks, fullgraph=True, backend="aot_eager")
+    assert torch.equal(compiled(scores, wanted), contrastive.ranks(scores, wanted))
 
 
 @pytest.mark.parametrize("name", LOSSES)
@@ -105,7 +113,10 @@ def test_compiles():
         (lambda x, y, tau: (x[:3], y, tau), r"x, y: got \[3, 5\], \[7, 5\]"),
         (lambda x, y, tau: (x[0], y[0], tau), r"x, y: got \[5\], \[5\]"),
         (lambda x, y, tau: (x[:0], y[:0], tau), "x, y: got .*expected two equal"),
-        (lambda x, y, tau: (x * torch.nan, y, tau), "x, y: got NaN"),
+        (lambda x, y, tau: (x * torch.nan, y, tau), "x: got NaN"),
+        (lambda x, y, tau: (x, y / 0, tau), "y: got NaN"),
+        (lambda x, y, tau: (x, y, torch.nan), "temperature: got NaN"),
+        (lambda x, y, tau: (x, y, torch.ones(7, 1)), r"temperature, bias: got shapes \[7, 1\], \[\], expected one number"),
         (lambda x, y, tau: (x, y, 0.0), "temperature: got 0, expected a positive"),
         (lambda x, y, tau: (x, y, tau - 1), "temperature: got -0.9, expected a positive"),
     ],
@@ -113,6 +124,12 @@ def test_compiles():
 def test_bad_input(name, change, message):
     with pytest.raises(ValueError, match=message):
         LOSSES[name](*change(*pairs()))
+
+
+@pytest.mark.parametrize("bias", [torch.nan, -torch.inf, torch.zeros(7)])
+def test_bad_bias(bias):
+    with pytest.raises(ValueError, match="bias: got"):
+        contrastive.sigmoid_loss(*pairs(), bias)
 
 
 def test_bad_chunk():
@@ -129,16 +146,29 @@ def encoders(dropout: float) -> nn.ModuleList:
     ).double()
 
 
+@pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("chunk", [1, 4, 5, 11, 20])
 @pytest.mark.parametrize("loss", [contrastive.info_nce, contrastive.chunked_info_nce])
-def test_cached_gradients_are_the_plain_ones(chunk, loss):
-    models = encoders(0.0)
-    a, b = torch.randn(11, 6, dtype=torch.float64), torch.randn(11, 3, dtype=torch.float64)
+def test_cached_gradients_are_the_plain_ones(chunk, loss, device):
+    models = encoders(0.0).to(device)
+    a, b = torch.randn(11, 6, dtype=torch.float64).to(device), torch.randn(11, 3, dtype=torch.float64).to(device)
     plain = contrastive.info_nce(models[0](a), models[1](b), 0.2)
     expected = torch.autograd.grad(plain, list(models.parameters()))
     value = contrastive.cached_backward(models[0], models[1], a, b, lambda x, y: loss(x, y, 0.2), chunk)
     torch.testing.assert_close(value, plain.detach())
     torch.testing.assert_close([p.grad for p in models.parameters()], list(expected))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("device", DEVICES)
+def test_cached_gradients_under_autocast_are_the_plain_ones(device, dtype):
+    models = encoders(0.0).float().to(device)
+    a, b = torch.randn(8, 6, device=device), torch.randn(8, 3, device=device)
+    with torch.autocast(device, dtype):
+        plain = contrastive.info_nce(models[0](a), models[1](b), 0.2)
+        expected = torch.autograd.grad(plain, list(models.parameters()))
+        contrastive.cached_backward(models[0], models[1], a, b, lambda x, y: contrastive.info_nce(x, y, 0.2), 3)
+    torch.testing.assert_close([p.grad for p in models.parameters()], list(expected), atol=0.05, rtol=0.05)
 
 
 def test_cached_dropout_draws_the_same_masks_twice():
@@ -162,6 +192,8 @@ def test_recall_counts():
         contrastive.ranks(scores, wanted[:2])
     with pytest.raises(ValueError, match="scores: got NaN"):
         contrastive.ranks(scores * torch.nan, wanted)
+    with pytest.raises(ValueError, match="wanted: got 1 to 3, expected 0 to 2"):
+        contrastive.ranks(scores, wanted + 1)
     with pytest.raises(ValueError, match="k: got 0"):
         contrastive.recall_at_k(scores, wanted, 0)
 
@@ -174,4 +206,5 @@ def test_ranks_are_the_places_after_sorting(queries, candidates, seed):
     wanted = torch.randint(candidates, (queries,), generator=generator)
     order = scores.argsort(1, descending=True)
     places = (order == wanted[:, None]).nonzero()[:, 1] + 1
-    assert torch.equal(contrastive.ranks(scores, wanted), places)
+    for device in DEVICES:
+        assert torch.equal(contrastive.ranks(scores.to(device), wanted.to(device)).cpu(), places)
