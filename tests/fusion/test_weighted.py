@@ -92,7 +92,7 @@ def test_nan_is_refused(bad):
     X, w = torch.zeros(4, 2, 8), torch.zeros(2)
     broken = X.clone()
     broken[1, 1, 1] = bad
-    for call in (lambda: weighted_sum(broken, w), lambda: AttentionFusion(8, 2)(broken)):
+    for call in (lambda: weighted_sum(broken, w), lambda: AttentionFusion(8, 2).weights(broken)):
         with pytest.raises(ValueError, match="features: got NaN"):
             call()
     with pytest.raises(ValueError, match="weights: got NaN"):
