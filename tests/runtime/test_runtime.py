@@ -178,7 +178,7 @@ def test_atomic_write_on_a_full_disk(tmp_path, monkeypatch):
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
 def test_finite_numbers_are_asked_for_by_name_except_in_compiled_code(bad):
     fine, broken = torch.ones(2, 3), torch.tensor([1.0, bad])
-    check_finite(x=fine, y=fine.long())
+    check_finite(x=fine, y=fine.long(), large=torch.full((9,), 6e4, dtype=torch.float16), none=fine[:0])
     with pytest.raises(ValueError, match="y: got NaN or infinite values, expected finite"):
         check_finite(x=fine, y=broken)
 
