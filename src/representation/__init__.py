@@ -1,1 +1,1 @@
-"""Representations shared by modalities: contrastive alignment, distillation."""
+"""Representations shared by modalities: contrastive alignment, autoencoders, adversarial learning, distillation."""
