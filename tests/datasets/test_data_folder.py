@@ -9,8 +9,8 @@ import pytest
 from src.runtime import data_dir
 
 LIMIT = 40_000_000
-SHEETS = ("emoji", "CIFAR-10", "scenes", "videos", "charts", "speech", "FSDD", "reviews", "instructions", "COCO", "Flickr30k",
-          "VQA")  # fmt: skip
+SHEETS = ("emoji", "CIFAR-10", "scenes", "videos", "charts", "speech", "FSDD", "reviews", "opinions", "instructions", "COCO",
+          "Flickr30k", "VQA")  # fmt: skip
 MANIFESTS = sorted(data_dir().rglob("manifest.json"))
 
 
@@ -36,7 +36,8 @@ def test_every_folder_of_data_has_a_manifest_or_belongs_to_one():
     folders = {path.parent for path in shipped_files()} - {data_dir(), data_dir() / "results"}
     assert [str(folder) for folder in folders if not {folder, *folder.parents} & made] == []
     assert {path.relative_to(data_dir()).as_posix() for path in made} == {
-        "emoji", "emoji_gan", "speech", "reviews", "samples/coco", "samples/flickr30k", "samples/vqa"}  # fmt: skip
+        "emoji", "emoji_gan", "speech", "reviews", "opinions", "samples/coco", "samples/flickr30k",
+        "samples/vqa"}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", SHEETS)
