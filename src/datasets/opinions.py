@@ -48,7 +48,7 @@ class Opinions:
 
 
 def load(split: str | None = None) -> Opinions:
-    """The shipped opinions of one of ``SPLITS``, or all of them, in an order that says nothing about the label.
+    """The shipped opinions of one of ``SPLITS``, or all of them, in an order that says nothing about label, kind or topic.
 
     What is held out is a pair of aspect and adjective ("the plot" and "gripping"), or a whole sentence written by hand;
     each adjective may occur with another aspect, and each way of building a sentence occurs, on every side.

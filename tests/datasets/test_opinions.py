@@ -64,6 +64,16 @@ def test_pairs_of_aspect_and_adjective_are_held_out(found, table):
                 assert own == side, text
 
 
+def test_the_order_says_nothing(found):
+    """The first sentences of each split are a fair sample: every share within four standard errors."""
+    for part in found.values():
+        for kinds, names in ((part.kinds, opinions.KINDS), (part.topics, opinions.TOPICS)):
+            for name in names:
+                share, first = kinds.count(name) / len(kinds), kinds[:100].count(name) / 100
+                assert abs(first - share) < 4 * (share * (1 - share) / 100) ** 0.5
+        assert abs(part.labels[:100].sum() - 50) < 20
+
+
 def test_simple_models_do_not_solve_it(found):
     """Bags of words, trained on all that may be trained on: better than chance where nothing is negated, and only there."""
     from sklearn.feature_extraction.text import TfidfVectorizer
