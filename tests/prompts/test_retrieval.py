@@ -82,6 +82,18 @@ def test_search_is_faisss(metric, count):
     assert torch.equal(scores, theirs[0])
 
 
+@pytest.mark.parametrize("metric", ["inner", "l2"])
+def test_scores_are_faisss_where_many_are_equal(metric):
+    """faiss promises no order among equals, so with small whole numbers the scores are compared, to the last bit."""
+    faiss = pytest.importorskip("faiss")
+    q, e = whole(40, 3, dtype=torch.float32), whole(500, 3, seed=1, dtype=torch.float32)
+    index = {"inner": faiss.IndexFlatIP, "l2": faiss.IndexFlatL2}[metric](3)
+    index.add(e.numpy())
+    scores, places = search(q, e, 20, metric, columns=64)
+    assert torch.equal(scores, torch.from_numpy(index.search(q.numpy(), 20)[0]))
+    assert torch.equal(places, plain(q, e, 20, metric))
+
+
 def test_the_metrics_agree_on_unit_vectors_only():
     q, e = randn(20, 5), randn(60, 5, seed=1)
     on_sphere = [search(unit(q), unit(e), 60, metric)[1] for metric in METRICS]
