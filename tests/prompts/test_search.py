@@ -202,6 +202,14 @@ def test_coordinate_search_solves_what_is_a_sum():
         assert ledger.top(1)[0].tolist() == [int(part.argmax()) for part in parts]
 
 
+def test_coordinate_search_sweeps_until_no_slot_gets_better():
+    """Leading ones: each gain opens the next slot, so that one climb of several sweeps ends at the best prompt."""
+    for seed in range(5):
+        ledger = Ledger(lambda a: a.cumprod(1).sum(1).double(), 12 * 12 + 1)
+        coordinate_search(ledger, (2,) * 12, seeded(seed))
+        assert ledger.curve()[-1] == 12
+
+
 def test_reinforce_climbs_and_sharpens():
     parts = [torch.linspace(0, 1, 8, dtype=torch.float64) for _ in range(4)]
     for seed in range(3):
