@@ -92,7 +92,7 @@ def log_likelihoods(language: LanguageModel, prompts: Sequence[str | Sequence[in
     shared = shared_prefix(contexts)
     scores = torch.empty(len(contexts), len(choices), dtype=torch.promote_types(language.model.dtype, torch.float32))
     with torch.inference_mode(), tqdm(total=len(contexts), disable=not progress, leave=False, desc="打分") as bar:
-        prefix = _read_prefix(language, contexts[0][:shared])
+        prefix = read_prefix(language, contexts[0][:shared])
         rests = [context[shared:] for context in contexts]
         for batch in length_batches([len(rest) + longest for rest in rests], budget):
             scores[batch] = _score(language, prefix, shared, [rests[place] for place in batch], choices).cpu()
@@ -128,7 +128,7 @@ def _check_seams(language: LanguageModel, prompts: Sequence[str | Sequence[int]]
                                  "tokenizer does not part there; end the prompt without a blank, begin the answer with one.")
 
 
-def _read_prefix(language: LanguageModel, tokens: Sequence[int]):
+def read_prefix(language: LanguageModel, tokens: Sequence[int]):
     """Keys and values of the shared beginning, or None when nothing is shared."""
     if not tokens:
         return None
@@ -146,7 +146,7 @@ def _score(language: LanguageModel, prefix, shared: int, rests: list[list[int]],
     mask = torch.cat([mask.new_ones(count, shared), mask], 1).long()  # [B, P + T]
     ends, kept = torch.unique(lengths - 1, return_inverse=True)
     several = max(map(len, choices)) > 1
-    read = language.model(ids, attention_mask=mask, past_key_values=_for_rows(prefix, count), use_cache=several,
+    read = language.model(ids, attention_mask=mask, past_key_values=for_rows(prefix, count), use_cache=several,
                           logits_to_keep=ends)
     first = read.logits[torch.arange(count, device=device), kept]  # [B, V]
     scores = _precise(first).log_softmax(-1)[:, [choice[0] for choice in choices]]  # [B, K]
@@ -166,8 +166,8 @@ def _rest_of(language: LanguageModel, cache, mask: Tensor, lengths: Tensor, choi
     return _precise(logits).log_softmax(-1).gather(-1, tokens[1:].expand(len(mask), -1)[..., None])[..., 0].sum(-1)
 
 
-def _for_rows(prefix, rows: int):
-    """A copy of the kept keys and values for so many rows; the model appends to the copy."""
+def for_rows(prefix, rows: int):
+    """A copy of the kept keys and values of ``read_prefix`` for so many rows; the model appends to the copy."""
     if prefix is None:
         return None
     repeated = copy.deepcopy(prefix)
