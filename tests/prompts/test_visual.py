@@ -58,7 +58,7 @@ def test_training_moves_the_ring_only_and_leaves_the_network(device):
 
 def test_compiled_and_in_half_precision():
     x, delta = randn(2, 3, 4, 4).float(), randn(3, 8, 8, seed=1).float()
-    compiled = torch.compile(add_border, fullgraph=True, backend="eager")
+    compiled = torch.compile(add_border, fullgraph=True, backend="aot_eager")
     torch.testing.assert_close(compiled(x, delta), add_border(x, delta))
     assert add_border(x.bfloat16(), delta.bfloat16()).dtype == torch.bfloat16
 
