@@ -90,7 +90,7 @@ def word_prompt(language: LanguageModel, text: str, length: int | None = None) -
         raise ValueError(f"text, length: got {text!r} and {length}, expected a token and a length of at least 1.")
     repeated = (ids * -(-count // len(ids)))[-count:]
     table = language.model.get_input_embeddings().weight
-    return table[torch.tensor(repeated, device=table.device)].detach().clone()
+    return table[torch.tensor(repeated, device=table.device)].detach()
 
 
 def word_prefix(language: LanguageModel, text: str) -> Tensor:

@@ -170,6 +170,7 @@ def test_errors_name_the_argument(tiny):
         "text, length: got '' and None": lambda: soft.word_prompt(tiny, ""),
         "text, length: got 'a' and 0": lambda: soft.word_prompt(tiny, "a", 0),
         "prefix: got \\[1, 2, 2, 3, 4\\]": lambda: soft.prefix_cache(torch.zeros(1, 2, 2, 3, 4), 1),
+        "prefix: got NaN": lambda: soft.prefix_cache(torch.full((2, 2, 2, 3, 4), torch.nan), 1),
         "mask: got rows of": lambda: soft.next_logits(tiny, torch.zeros(1, 2, 16).double(), torch.zeros(1, 2).long()),
     }
     for message, call in wrong.items():
@@ -181,6 +182,8 @@ def test_a_prompt_longer_than_the_context_is_refused(tiny):
     _, mask, X = inputs(tiny)
     with pytest.raises(ValueError, match="expected at most the 256 of tiny"):
         soft.next_logits(tiny, *soft.prepend(prompt(tiny, tiny.context), X, mask))
+    longest = prompt(tiny, tiny.context - X.shape[1])
+    assert soft.next_logits(tiny, *soft.prepend(longest, X, mask)).isfinite().all()
     cache = soft.prefix_cache(torch.zeros(2, 2, 2, tiny.context, 4, dtype=torch.float64), len(X))
     with pytest.raises(ValueError, match="after 256 of the prefix"):
         soft.next_logits(tiny, X, mask, cache)
