@@ -1,7 +1,7 @@
 """Sphinx extension: Chinese full-text search by single characters and pairs.
 
 The index and the query are cut in the same way, without a dictionary, so any Chinese phrase of the
-book is found, whole or in part, and so is a single character.
+book is found, whole or in part, and so is a single character; also a phrase that runs across a link.
 """
 
 from __future__ import annotations
@@ -10,8 +10,10 @@ import re
 from collections.abc import Iterator
 
 import snowballstemmer
+import sphinx.search
+from docutils import nodes
 from sphinx.application import Sphinx
-from sphinx.search import SearchLanguage
+from sphinx.search import IndexBuilder, SearchLanguage, WordStore
 from sphinx.search.zh import english_stopwords, js_porter_stemmer
 
 RUN = re.compile(r"[\u3400-\u4dbf\u4e00-\u9fff]+|[A-Za-z0-9_]+")
@@ -64,6 +66,17 @@ class ChinesePairs(SearchLanguage):
         return word if len(word) >= 3 > len(stem) else stem
 
 
+class WholeParagraphs(IndexBuilder):
+    """Sphinx's index, which cuts each piece of a paragraph alone, with the pairs that lie across links and emphasis too."""
+
+    def _word_collector(self, doctree: nodes.document) -> WordStore:
+        found = super()._word_collector(doctree)
+        for paragraph in doctree.findall(nodes.paragraph):
+            found.words += self.lang.split(paragraph.astext())
+        return found
+
+
 def setup(app: Sphinx) -> dict[str, object]:
     app.add_search_language(ChinesePairs)
+    sphinx.search.IndexBuilder = WholeParagraphs  # no option offers it; the HTML builder looks it up when it needs it
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
