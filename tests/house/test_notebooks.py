@@ -14,6 +14,7 @@ from pathlib import Path
 import nbformat
 import pytest
 import yaml
+from markdown_it import MarkdownIt
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from tools.notebooks import CELL_METADATA, KERNELSPEC, NOTEBOOK_METADATA
@@ -178,9 +179,17 @@ def backslashes_survived(notebook):
             yield f"cell {cell.id}: a tab, perhaps from \\tau or \\theta in a string that is not raw"
 
 
+def bold_is_bold(notebook):
+    """Two asterisks between a full stop and a letter end nothing, which only shows on the page."""
+    for cell in notebook.cells:
+        for block in MarkdownIt().parse(cell.source) if cell.cell_type == "markdown" else ():
+            if any(part.type == "text" and "**" in part.content for part in block.children or ()):
+                yield f"cell {cell.id}: asterisks that the page would show"
+
+
 RULES = [executed_in_order, errors_are_tagged, setup_is_the_first_cell, cells_are_short, prose_stands_between_code,
          no_machine_in_it, pictures_are_png, metadata_is_plain, outputs_are_compared, claims_are_asserted,
-         has_exercises, ids_are_unique, backslashes_survived]  # fmt: skip
+         has_exercises, ids_are_unique, backslashes_survived, bold_is_bold]  # fmt: skip
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
@@ -322,6 +331,7 @@ ERROR = {"ename": "ValueError", "evalue": "no", "traceback": []}
         (has_exercises, swap(3, "{exercise} 题\n:label: ex-c", "{note} 题\n:label: ex-c")),
         (has_exercises, swap(3, ":label: ex-c", ":label: ex-a")),
         (ids_are_unique, spoil(2, id="cell-3")),
+        (bold_is_bold, spoil(1, source="**粗体。**后文")),
         (backslashes_survived, spoil(4, metadata={"mystnb": {"figure": {"caption": "$\tau$"}}})),
     ],
 )  # fmt: skip
