@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from src import pretrained
 from src.datasets import opinions
 from src.prompts import soft
+from src.prompts.scoring import pad
 from src.prompts.templates import encode
 from src.runtime import available_devices, timer
 
@@ -32,7 +33,7 @@ def main() -> None:
 
 def compare(language: pretrained.LanguageModel) -> None:
     model, part = language.model.requires_grad_(False), opinions.load("train")[:ROWS]
-    ids, mask = soft.pad([encode(language.tokenizer, f" {text}\nSentiment:") for text in part.texts], model.device)
+    ids, mask = pad([encode(language.tokenizer, f" {text}\nSentiment:") for text in part.texts], model.device)
     answers = torch.tensor([encode(language.tokenizer, word)[0] for word in (" negative", " positive")])[part.labels]
     answers, X = answers.to(model.device), model.get_input_embeddings()(ids)
     P = nn.Parameter(soft.word_prompt(language, WORDS))

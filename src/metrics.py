@@ -1,9 +1,22 @@
-"""Numbers that judge a classifier; checked against scikit-learn."""
+"""Numbers that judge a classifier, and their mean over seeds; checked against scikit-learn."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
+
+
+def mean_sd(values: Sequence[float] | Tensor) -> tuple[float, float]:
+    """Mean and sample standard deviation (n − 1) of all values, in float64; ``approx`` prints the pair.
+
+    Raises ValueError for less than two values, which have no spread.
+    """
+    values = torch.as_tensor(values, dtype=torch.float64)
+    if values.numel() < 2:
+        raise ValueError(f"values: got {values.numel()}, expected at least two.")
+    return values.mean().item(), values.std().item()
 
 
 def confusion_matrix(targets: Tensor, predictions: Tensor, classes: int) -> Tensor:

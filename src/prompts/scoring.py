@@ -136,14 +136,22 @@ def read_prefix(language: LanguageModel, tokens: Sequence[int]):
     return language.model(ids, use_cache=True, logits_to_keep=1).past_key_values
 
 
+def pad(tokens: Sequence[Sequence[int]], device: torch.device | str | None = None) -> tuple[Tensor, Tensor]:
+    """Token ids int64 ``[B, T]``, zeros on the right, and their mask ``[B, T]``; ValueError for no row and an empty one."""
+    if not tokens or not all(tokens):
+        raise ValueError(f"tokens: got {list(map(len, tokens))} tokens in the rows, expected a row and a token in each.")
+    lengths = torch.tensor(list(map(len, tokens)), device=device)
+    width = max(map(len, tokens))
+    ids = torch.tensor([[*row, *[0] * (width - len(row))] for row in tokens], device=device)
+    return ids, (torch.arange(width, device=device) < lengths[:, None]).long()
+
+
 def _score(language: LanguageModel, prefix, shared: int, rests: list[list[int]], choices: list[list[int]]) -> Tensor:
     """``[B, K]``: the prompts' rests are read once, then of each answer the tokens after its first."""
     device, count = language.model.device, len(rests)
-    lengths = torch.tensor([len(rest) for rest in rests], device=device)
-    width = int(lengths.max())
-    ids = torch.tensor([rest + [0] * (width - len(rest)) for rest in rests], device=device)  # [B, T]
-    mask = torch.arange(width, device=device) < lengths[:, None]
-    mask = torch.cat([mask.new_ones(count, shared), mask], 1).long()  # [B, P + T]
+    ids, mask = pad(rests, device)  # [B, T]
+    lengths = mask.sum(1)
+    mask = torch.cat([mask.new_ones(count, shared), mask], 1)  # [B, P + T]
     ends, kept = torch.unique(lengths - 1, return_inverse=True)
     several = max(map(len, choices)) > 1
     read = language.model(ids, attention_mask=mask, past_key_values=for_rows(prefix, count), use_cache=several,

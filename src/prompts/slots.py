@@ -19,7 +19,7 @@ from torch import Tensor
 
 from src.datasets import opinions
 from src.extraction import length_batches
-from src.prompts.scoring import BUDGET, for_rows, read_prefix, shared_prefix
+from src.prompts.scoring import BUDGET, for_rows, pad, read_prefix, shared_prefix
 from src.prompts.templates import Choice, Task, Template, encode
 from src.runtime import atomic_write, data_dir
 
@@ -95,12 +95,8 @@ def one_token(language: LanguageModel, word: str) -> int:
 
 def _read_texts(language: LanguageModel, prefix, shared: int, rests: list[list[int]]) -> tuple:
     """Keys and values of texts behind the prefix, padded on the right, and their mask ``[B, P + T]``."""
-    device = language.model.device
-    lengths = torch.tensor([len(rest) for rest in rests], device=device)
-    width = int(lengths.max())
-    ids = torch.tensor([rest + [0] * (width - len(rest)) for rest in rests], device=device)  # [B, T]
-    mask = torch.arange(width, device=device) < lengths[:, None]
-    mask = torch.cat([mask.new_ones(len(rests), shared), mask], 1).long()  # [B, P + T]
+    ids, mask = pad(rests, language.model.device)  # [B, T]
+    mask = torch.cat([mask.new_ones(len(rests), shared), mask], 1)  # [B, P + T]
     read = language.model(ids, attention_mask=mask, past_key_values=for_rows(prefix, len(rests)), use_cache=True,
                           logits_to_keep=1)
     return read.past_key_values, mask

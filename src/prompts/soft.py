@@ -6,12 +6,13 @@ decides what requires a gradient, the prompt alone (Lester et al., EMNLP 2021; L
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
+from src.prompts.context import insert
+from src.prompts.scoring import read_prefix
 from src.prompts.templates import encode
 from src.runtime import check_finite
 
@@ -19,16 +20,6 @@ if TYPE_CHECKING:
     from transformers import DynamicCache
 
     from src.pretrained import LanguageModel
-
-
-def pad(tokens: Sequence[Sequence[int]], device: torch.device | str | None = None) -> tuple[Tensor, Tensor]:
-    """Token ids int64 ``[B, T]``, zeros on the right, and their mask ``[B, T]``; ValueError for no row and an empty one."""
-    if not tokens or not all(tokens):
-        raise ValueError(f"tokens: got {list(map(len, tokens))} tokens in the rows, expected a row and a token in each.")
-    width = max(map(len, tokens))
-    ids = torch.tensor([[*row, *[0] * (width - len(row))] for row in tokens], device=device)
-    mask = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in tokens], device=device)
-    return ids, mask
 
 
 def prepend(P: Tensor, X: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
@@ -43,14 +34,11 @@ def prepend(P: Tensor, X: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         ``[B, m + T, D]`` and the mask ``[B, m + T]``.
 
     Raises:
-        ValueError: other shapes, no vector, NaN.
+        ValueError: as ``src.prompts.context.insert``, and for another shape of the mask.
     """
-    if P.ndim != 2 or X.ndim != 3 or P.shape[1] != X.shape[2] or 0 in P.shape:
-        raise ValueError(f"P, X: got {list(P.shape)} and {list(X.shape)}, expected [m, D] with m ≥ 1 and [B, T, D].")
+    longer = insert(X, P.to(X.dtype))  # [B, m + T, D]
     if mask.shape != X.shape[:2]:
         raise ValueError(f"mask: got {list(mask.shape)}, expected {list(X.shape[:2])} as the rows of X.")
-    check_finite(P=P)
-    longer = torch.cat([P.to(X.dtype).expand(len(X), -1, -1), X], 1)  # [B, m + T, D]
     return longer, torch.cat([mask.new_ones(len(X), len(P)), mask], 1)
 
 
@@ -95,10 +83,16 @@ def word_prompt(language: LanguageModel, text: str, length: int | None = None) -
 
 def word_prefix(language: LanguageModel, text: str) -> Tensor:
     """Keys and values ``[2, layers, heads, m, d]`` that the model computes for a text: where a prefix may start."""
-    ids = torch.tensor([encode(language.tokenizer, text)], device=language.model.device)
     with torch.no_grad():
-        layers = language.model(ids, use_cache=True, logits_to_keep=1).past_key_values.layers
-    return torch.stack([torch.stack([getattr(layer, part)[0] for layer in layers]) for part in ("keys", "values")])
+        cache = read_prefix(language, encode(language.tokenizer, text))
+    if cache is None:
+        raise ValueError(f"text: got {text!r}, expected a token.")
+    return as_prefix(cache)
+
+
+def as_prefix(cache: DynamicCache) -> Tensor:
+    """The keys and values of a cache of one row, ``[2, layers, heads, m, d]``: what ``prefix_cache`` takes."""
+    return torch.stack([torch.stack([getattr(layer, part)[0] for layer in cache.layers]) for part in ("keys", "values")])
 
 
 def prefix_cache(prefix: Tensor, rows: int) -> DynamicCache:

@@ -15,6 +15,7 @@ from torch import nn
 
 from src.pretrained import LanguageModel
 from src.prompts import soft
+from src.prompts.scoring import pad
 from src.prompts.templates import encode
 from src.runtime import available_devices, data_dir
 
@@ -25,7 +26,7 @@ TEXTS = ["Fine.", "The plot was far too long for me.", "A warm welcome"]
 
 def inputs(language: LanguageModel) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """ids, mask, embedded."""
-    ids, mask = soft.pad([encode(language.tokenizer, text) for text in TEXTS], language.model.device)
+    ids, mask = pad([encode(language.tokenizer, text) for text in TEXTS], language.model.device)
     return ids, mask, language.model.get_input_embeddings()(ids)
 
 
@@ -126,13 +127,13 @@ def test_the_gradient_reaches_the_prompt_and_nothing_else(frozen):
 def test_what_is_padded_does_not_count(frozen):
     P, alone = prompt(frozen), []
     for text in TEXTS:
-        ids, mask = soft.pad([encode(frozen.tokenizer, text)])
+        ids, mask = pad([encode(frozen.tokenizer, text)])
         X = frozen.model.get_input_embeddings()(ids)
         alone.append(soft.next_logits(frozen, *soft.prepend(P, X, mask))[0])
     torch.testing.assert_close(soft_logits(frozen, P), torch.stack(alone))
 
 
-@given(m=st.integers(1, 6), rows=st.integers(1, 4), T=st.integers(0, 5), half=st.booleans())
+@given(m=st.integers(1, 6), rows=st.integers(1, 4), T=st.integers(1, 5), half=st.booleans())
 def test_prepend_keeps_the_input_and_its_dtype(m, rows, T, half):
     P, X = torch.randn(m, 3), torch.randn(rows, T, 3, dtype=torch.bfloat16 if half else torch.float32)
     mask = torch.arange(T).expand(rows, -1) % 2
@@ -161,13 +162,14 @@ def test_word_prompt_repeats_and_cuts_at_the_front(tiny):
 def test_errors_name_the_argument(tiny):
     P, X, mask = torch.zeros(2, 4), torch.zeros(3, 5, 4), torch.ones(3, 5, dtype=torch.int64)
     wrong = {
-        "P, X: got \\[2, 3\\]": lambda: soft.prepend(torch.zeros(2, 3), X, mask),
-        "P, X: got \\[0, 4\\]": lambda: soft.prepend(P[:0], X, mask),
+        "x, prompt: got \\[3, 5, 4\\] and \\[2, 3\\]": lambda: soft.prepend(torch.zeros(2, 3), X, mask),
+        "x, prompt: got \\[3, 5, 4\\] and \\[0, 4\\]": lambda: soft.prepend(P[:0], X, mask),
         "mask: got \\[3, 4\\]": lambda: soft.prepend(P, X, mask[:, 1:]),
-        "P: got NaN": lambda: soft.prepend(P / 0, X, mask),
-        "tokens: got \\[2, 0\\]": lambda: soft.pad([[1, 2], []]),
-        "tokens: got \\[\\]": lambda: soft.pad([]),
+        "prompt: got NaN": lambda: soft.prepend(P / 0, X, mask),
+        "tokens: got \\[2, 0\\]": lambda: pad([[1, 2], []]),
+        "tokens: got \\[\\]": lambda: pad([]),
         "text, length: got '' and None": lambda: soft.word_prompt(tiny, ""),
+        "text: got ''": lambda: soft.word_prefix(tiny, ""),
         "text, length: got 'a' and 0": lambda: soft.word_prompt(tiny, "a", 0),
         "prefix: got \\[1, 2, 2, 3, 4\\]": lambda: soft.prefix_cache(torch.zeros(1, 2, 2, 3, 4), 1),
         "prefix: got NaN": lambda: soft.prefix_cache(torch.full((2, 2, 2, 3, 4), torch.nan), 1),

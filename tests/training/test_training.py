@@ -1,12 +1,13 @@
 """The training loop: the same numbers after an interruption, on every device, and nothing lost when something fails."""
 
 import os
+import statistics
 from types import SimpleNamespace
 
 import pytest
 import torch
 
-from src.metrics import confusion_matrix, per_class_accuracy
+from src.metrics import confusion_matrix, mean_sd, per_class_accuracy
 from src.models.resnet import ResNet
 from src.training import (
     PictureBatches,
@@ -310,3 +311,11 @@ def test_confusion_matrix_is_scikit_learns():
 def test_confusion_matrix_refuses(y, p, message):
     with pytest.raises(ValueError, match=message):
         confusion_matrix(torch.tensor(y), torch.tensor(p), 5)
+
+
+def test_mean_and_sd_are_those_of_statistics():
+    values = [0.1, 0.4, 0.75]
+    for given in (values, torch.tensor(values, dtype=torch.float64), [torch.tensor(v, dtype=torch.float64) for v in values]):
+        assert mean_sd(given) == pytest.approx((statistics.mean(values), statistics.stdev(values)))
+    with pytest.raises(ValueError, match="values: got 1, expected at least two"):
+        mean_sd([0.5])
