@@ -16,8 +16,9 @@ from torch import Tensor
 from src import pretrained
 from src.datasets import opinions
 from src.prompts import scoring
-from src.prompts.templates import TASKS, encode
+from src.prompts.templates import TASKS
 from src.runtime import available_devices, timer
+from src.tokens import encode
 
 COUNT, EXAMPLES, ROUNDS = 8, 8, 3
 ANSWERS = [" negative", " positive"]

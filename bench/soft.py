@@ -17,9 +17,8 @@ from torch import Tensor, nn
 from src import pretrained
 from src.datasets import opinions
 from src.prompts import soft
-from src.prompts.scoring import pad
-from src.prompts.templates import encode
 from src.runtime import available_devices, timer
+from src.tokens import encode, pad
 
 ROWS, ROUNDS = 8, 7
 WORDS = "Is the sentiment of the review positive or negative?\nReview:"

@@ -14,12 +14,11 @@ import torch
 from torch import Tensor
 
 from src.extraction import length_batches
-from src.prompts.templates import encode
+from src.tokens import IGNORED, check_labels, encode, pad
 
 if TYPE_CHECKING:
     from src.pretrained import LanguageModel
 
-IGNORED = -100
 BUDGET = 1024
 
 
@@ -40,7 +39,7 @@ def continuation_log_likelihood(logits: Tensor, labels: Tensor) -> Tensor:
         raise ValueError(f"logits: got {list(logits.shape)}, expected [B, T, V] with nothing empty.")
     if labels.shape != logits.shape[:2] or labels.dtype != torch.int64:
         raise ValueError(f"labels: got {labels.dtype} {list(labels.shape)}, expected int64 {list(logits.shape[:2])}.")
-    _check_values(logits, labels)
+    check_labels(logits, labels)
     targets = labels[:, 1:]
     chosen = _precise(logits[:, :-1]).log_softmax(-1).gather(-1, targets.clamp_min(0)[..., None])[..., 0]  # [B, T - 1]
     return chosen.masked_fill(targets == IGNORED, 0).sum(-1)
@@ -48,18 +47,6 @@ def continuation_log_likelihood(logits: Tensor, labels: Tensor) -> Tensor:
 
 def _precise(logits: Tensor) -> Tensor:
     return logits.to(torch.promote_types(logits.dtype, torch.float32))
-
-
-def _check_values(logits: Tensor, labels: Tensor) -> None:
-    if torch.compiler.is_compiling():
-        return
-    if ((labels != IGNORED) & ((labels < 0) | (labels >= logits.shape[-1]))).any():
-        raise ValueError(f"labels: got {labels.min().item()} … {labels.max().item()}, expected 0 … {logits.shape[-1] - 1}, "
-                         f"or {IGNORED} for a token that does not count.")
-    if (labels[:, 0] != IGNORED).any():
-        raise ValueError(f"labels: got a first token that counts, expected {IGNORED} there: no logits predict it.")
-    if logits.isnan().any():
-        raise ValueError("logits: got NaN, expected numbers; look for the step before.")
 
 
 def log_likelihoods(language: LanguageModel, prompts: Sequence[str | Sequence[int]], answers: Sequence[str | Sequence[int]],
@@ -134,16 +121,6 @@ def read_prefix(language: LanguageModel, tokens: Sequence[int]):
         return None
     ids = torch.tensor([list(tokens)], device=language.model.device)
     return language.model(ids, use_cache=True, logits_to_keep=1).past_key_values
-
-
-def pad(tokens: Sequence[Sequence[int]], device: torch.device | str | None = None) -> tuple[Tensor, Tensor]:
-    """Token ids int64 ``[B, T]``, zeros on the right, and their mask ``[B, T]``; ValueError for no row and an empty one."""
-    if not tokens or not all(tokens):
-        raise ValueError(f"tokens: got {list(map(len, tokens))} tokens in the rows, expected a row and a token in each.")
-    lengths = torch.tensor(list(map(len, tokens)), device=device)
-    width = max(map(len, tokens))
-    ids = torch.tensor([[*row, *[0] * (width - len(row))] for row in tokens], device=device)
-    return ids, (torch.arange(width, device=device) < lengths[:, None]).long()
 
 
 def _score(language: LanguageModel, prefix, shared: int, rests: list[list[int]], choices: list[list[int]]) -> Tensor:

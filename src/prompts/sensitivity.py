@@ -19,8 +19,9 @@ from torch import Tensor
 
 from src.datasets import opinions, reviews, scene_language, scenes
 from src.prompts.scoring import log_likelihoods
-from src.prompts.templates import TASKS, Choice, Template, encode, encode_chat
+from src.prompts.templates import TASKS, Choice, Template
 from src.runtime import atomic_write, data_dir
+from src.tokens import encode, encode_chat
 
 if TYPE_CHECKING:
     from src.pretrained import LanguageModel

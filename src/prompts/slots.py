@@ -19,9 +19,10 @@ from torch import Tensor
 
 from src.datasets import opinions
 from src.extraction import length_batches
-from src.prompts.scoring import BUDGET, for_rows, pad, read_prefix, shared_prefix
-from src.prompts.templates import Choice, Task, Template, encode
+from src.prompts.scoring import BUDGET, for_rows, read_prefix, shared_prefix
+from src.prompts.templates import Choice, Task, Template
 from src.runtime import atomic_write, data_dir
+from src.tokens import encode, pad
 
 if TYPE_CHECKING:
     from src.pretrained import LanguageModel

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from src.prompts.context import insert
 from src.prompts.scoring import read_prefix
-from src.prompts.templates import encode
 from src.runtime import check_finite
+from src.tokens import encode
 
 if TYPE_CHECKING:
     from transformers import DynamicCache

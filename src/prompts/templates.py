@@ -1,7 +1,7 @@
 """Prompts from templates: small typed objects that are filled with data and read the answer back (row R16).
 
 Chapter: chapters/prompts/templates.ipynb. A template is trusted text with places for data. What is put there is never
-read as a template again, and ``encode`` and ``encode_chat`` never turn it into control tokens, whatever it says.
+read as a template again, and ``src.tokens`` never turns it into control tokens, whatever it says.
 """
 
 from __future__ import annotations
@@ -11,12 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from string import Formatter
-from typing import TYPE_CHECKING
 
 from src.runtime import check_choice
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
 
 
 @dataclass(frozen=True)
@@ -165,58 +161,3 @@ def task(name: str) -> Task:
     """One of ``TASKS``; ValueError, naming them all, for another."""
     check_choice("task", name, TASKS)
     return TASKS[name]
-
-
-def control_tokens(tokenizer: PreTrainedTokenizerBase, text: str) -> list[str]:
-    """The control tokens that the tokenizer would read in the text ("<|im_end|>"), in order, were it not for ``encode``."""
-    return re.findall(_controls(tokenizer), text)
-
-
-def encode(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
-    """Token ids of plain text, T of them; what looks like a control token is spelled out in ordinary ones.
-
-    SmolLM2's tokenizer has no token for the bytes of U+0004, U+0006, U+0013, U+0014, U+0016, U+001D and of the planes that
-    hold no character, and leaves them out; all other text is decoded to itself.
-    """
-    return tokenizer(text, add_special_tokens=False, split_special_tokens=True, verbose=False)["input_ids"]
-
-
-def encode_chat(tokenizer: PreTrainedTokenizerBase, messages: str | Sequence[Mapping[str, str]],
-                answer: str = "") -> list[int]:
-    """Token ids of a question, or of messages ``{"role": …, "content": …}``, in the chat format, ready for the reply.
-
-    The format's own control tokens are put in by number, the contents as ``encode`` does it: without control tokens in
-    them the ids are those of ``tokenizer.apply_chat_template``, with them nobody but the template opens or ends a turn.
-    ``answer`` is put behind, as the beginning of the reply. Raises ValueError for a message without role or content
-    and for a role that is no plain word.
-    """
-    if isinstance(messages, str):
-        messages = [{"role": "user", "content": messages}]
-    contents = [_content(message) for message in messages]
-    mark = _absent(contents)
-    marked = [{**message, "content": f"{mark}{place}{mark}"} for place, message in enumerate(messages)]
-    skeleton = tokenizer.apply_chat_template(marked, add_generation_prompt=True, tokenize=False)
-    ids: list[int] = []
-    for place, part in enumerate(re.split(f"({_controls(tokenizer)})", skeleton)):
-        text = re.sub(f"{mark}(\\d+){mark}", lambda found: contents[int(found[1])], part)
-        ids += [tokenizer.convert_tokens_to_ids(part)] if place % 2 else encode(tokenizer, text)
-    return ids + encode(tokenizer, answer)
-
-
-def _content(message: Mapping[str, str]) -> str:
-    if set(message) != {"role", "content"} or not all(isinstance(value, str) for value in message.values()):
-        raise ValueError(f"messages: got {dict(message)!r}, expected {{'role': …, 'content': …}} with text in both.")
-    if not message["role"].isidentifier():
-        raise ValueError(f"role: got {message['role']!r}, expected one word such as 'user'; data belong in the content.")
-    return message["content"]
-
-
-def _absent(texts: Sequence[str]) -> str:
-    """A character for private use that none of the texts contains."""
-    return next(mark for mark in map(chr, range(0xE000, 0xF8FF)) if not any(mark in text for text in texts))
-
-
-def _controls(tokenizer: PreTrainedTokenizerBase) -> str:
-    """A pattern for the tokenizer's control tokens, the longest first."""
-    marks = {str(token) for token in tokenizer.added_tokens_decoder.values() if token.special}
-    return "|".join(map(re.escape, sorted(marks, key=lambda mark: (-len(mark), mark))))

@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[2]
 ORDER = (
     {"runtime", "fonts"},
     {"datasets"},
-    {"weights", "extraction"},
+    {"weights", "extraction", "tokens"},
     {"features", "pretrained"},
     {"fusion", "representation", "prompts", "instructions"},
     {"models"},

@@ -14,7 +14,8 @@ from src.prompts.scoring import (
     log_likelihoods,
     shared_prefix,
 )
-from src.prompts.templates import TASKS, encode, encode_chat
+from src.prompts.templates import TASKS
+from src.tokens import encode, encode_chat
 from tests.prompts.conftest import CONTEXT, tiny_model
 
 DEVICES = ["cpu"] + (["cuda"] if torch.cuda.is_available() else [])

@@ -7,7 +7,8 @@ import torch
 
 from src.prompts import sensitivity
 from src.prompts.scoring import log_likelihoods
-from src.prompts.templates import control_tokens, task
+from src.prompts.templates import task
+from src.tokens import control_tokens
 
 RECORD = sensitivity.recorded()
 

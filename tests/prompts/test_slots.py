@@ -8,7 +8,8 @@ import torch
 from src.datasets import opinions
 from src.prompts import sensitivity, slots
 from src.prompts.scoring import log_likelihoods
-from src.prompts.templates import Choice, encode
+from src.prompts.templates import Choice
+from src.tokens import encode
 
 TEXTS = ["It was fine.", "I left after ten minutes, and so did everybody else in the room.", "Great!", "Dull, dull, dull."]
 

@@ -15,9 +15,8 @@ from torch import nn
 
 from src.pretrained import LanguageModel
 from src.prompts import soft
-from src.prompts.scoring import pad
-from src.prompts.templates import encode
 from src.runtime import available_devices, data_dir
+from src.tokens import encode, pad
 
 from .conftest import tiny_model
 
