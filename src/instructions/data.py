@@ -219,5 +219,9 @@ RULES: dict[str, Callable[[Sequence[Instruction]], set[int]]] = {
 
 
 def suspects(items: Sequence[Instruction]) -> dict[str, set[int]]:
-    """The places that each of `RULES` doubts. "script", "ending" and "format" compare with the other answers of the task."""
+    """The places that each of `RULES` doubts.
+
+    "script", "ending" and "format" compare with the task's other answers, so they need more than 20 of them, and they miss
+    a defect that is frequent.
+    """
     return {name: rule(items) for name, rule in RULES.items()}
