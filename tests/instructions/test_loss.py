@@ -309,6 +309,15 @@ def test_under_autocast_the_loss_is_float32(device):
     assert all(weight.grad.isfinite().all() for weight in net.parameters())
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32, torch.float64])
+def test_half_precision_is_summed_in_float32(dtype):
+    z, labels = torch.randn(2, 40, V, generator=torch.Generator().manual_seed(5)).to(dtype), torch.full((2, 40), 3)
+    labels[:, 0] = IGNORED
+    loss = answer_loss(z, labels)
+    assert loss.dtype == torch.promote_types(dtype, torch.float32)
+    torch.testing.assert_close(loss.double(), answer_loss(z.double(), labels), atol=1e-5, rtol=0)
+
+
 def test_both_kernels_compile_whole():
     batch = packed(EXAMPLES)
     z = torch.randn(*batch.ids.shape, V, generator=torch.Generator().manual_seed(4))
