@@ -370,6 +370,8 @@ def test_the_record_is_about_this_page_and_complete(made, page):
     assert [float(rate) for rate in record["rates"]] == list(page["RATES"])
     assert all(len(values) == made.TRIALS for values in record["rates"].values())
     assert all(len(values) == made.SEEDS for arm in record["arms"].values() for values in arm.values())
+    assert list(record["longer"]) == list(made.LONGER)
+    assert all(len(values) == made.FEWER for arm in record["longer"].values() for values in arm.values())
 
 
 def test_every_arm_trains(made, page):
