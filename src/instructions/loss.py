@@ -88,13 +88,13 @@ def pack(lengths: Sequence[int], room: int) -> list[list[int]]:
     """Places of the examples in rows of at most ``room`` tokens: the longest first, each into the first row that has room.
 
     First-fit decreasing needs at most 11/9 of the fewest rows plus 6/9 (Dósa, 2007). Rows keep the order of the places.
-    Raises ValueError for an example longer than ``room``.
+    Raises ValueError for an example without a token or longer than ``room``.
     """
     rows: list[list[int]] = []
     left: list[int] = []
     for place in sorted(range(len(lengths)), key=lambda place: -lengths[place]):
-        if lengths[place] > room:
-            raise ValueError(f"lengths[{place}]: got {lengths[place]} tokens, expected at most room = {room}.")
+        if not 1 <= lengths[place] <= room:
+            raise ValueError(f"lengths[{place}]: got {lengths[place]} tokens, expected 1 … room = {room}.")
         row = next((row for row, free in enumerate(left) if free >= lengths[place]), None)
         if row is None:
             row = len(rows)
