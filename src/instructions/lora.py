@@ -61,9 +61,9 @@ def add_lora(model: nn.Module, names: Sequence[str] = ("q_proj", "v_proj"), rank
         raise ValueError("model: got one with adapters, expected one without; add all names in one call.")
     found = {path: layer for path, layer in model.named_modules()
              if isinstance(layer, nn.Linear) and path.rpartition(".")[2] in names}
-    if missing := set(names) - {path.rpartition(".")[2] for path in found} or not names:
+    if not names or set(names) - {path.rpartition(".")[2] for path in found}:
         linear = {path.rpartition(".")[2] for path, layer in model.named_modules() if isinstance(layer, nn.Linear)}
-        raise ValueError(f"names: got {missing or names!r}, expected some of the linear layers {sorted(linear)}.")
+        raise ValueError(f"names: got {list(names)}, expected some of the linear layers {sorted(linear)}.")
     model.requires_grad_(False)
     generator = torch.Generator().manual_seed(seed)
     for path, layer in found.items():
