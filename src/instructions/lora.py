@@ -144,7 +144,8 @@ def read_lora(path: str | PathLike[str], model: nn.Module) -> None:
 
     try:
         with safe_open(Path(path), "pt") as file:
-            header, state = file.metadata() or {}, {name: file.get_tensor(name) for name in file.keys()}
+            names, header = file.keys(), file.metadata() or {}
+            state = {name: file.get_tensor(name) for name in names}
     except SafetensorError as error:
         raise ValueError(f"path: {path} is damaged or no safetensors file ({error}); train again.") from error
     scale = next(iter(adapters(model).values())).scale if adapters(model) else None
