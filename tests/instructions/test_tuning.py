@@ -288,6 +288,9 @@ def test_batched_answers_are_those_of_one_prompt_alone(real, device, rows):
 @pytest.mark.parametrize("soft_tokens", [0, 4])
 def test_answers_are_those_of_a_loop_without_a_cache(tiny, soft_tokens):
     model, P = copy.deepcopy(tiny.model), soft_prompt(tiny.model, soft_tokens) if soft_tokens else None
+    for layer in model.model.layers:  # sharp attention, so that a wrong position changes the words
+        layer.self_attn.q_proj.weight.data *= 8
+        layer.self_attn.o_proj.weight.data *= 8
     language = pretrained.LanguageModel(model, tiny.tokenizer, "tiny", tiny.context)
     x = torch.tensor([prompts(tiny)[1]])
     third = model.generate(x, attention_mask=torch.ones_like(x), do_sample=False, max_new_tokens=3, pad_token_id=2)[0, -1]
