@@ -118,14 +118,14 @@ def tune(model: PreTrainedModel, examples: Sequence[Example], recipe: Recipe, se
     losses = [] if path is None else _restore(Path(path), run, parameters, optimizer)
     for step in range(len(losses), recipe.steps):
         batch = [examples[place] for place in places(len(examples), recipe.rows, step, seed)]
-        losses.append(_step(model, batch, recipe, step, prompt, optimizer))
+        losses.append(update(model, batch, recipe, step, prompt, optimizer))
         if path is not None and ((step + 1) % recipe.every == 0 or step + 1 == recipe.steps):
             _save(Path(path), run, parameters, optimizer, losses)
     return losses
 
 
-def _step(model: PreTrainedModel, batch: Sequence[Example], recipe: Recipe, step: int, prompt: nn.Parameter | None,
-          optimizer: torch.optim.Optimizer) -> float:
+def update(model: PreTrainedModel, batch: Sequence[Example], recipe: Recipe, step: int, prompt: nn.Parameter | None,
+           optimizer: torch.optim.Optimizer) -> float:
     """One step of AdamW on the mean over the batch's tokens that count, whatever the chunks."""
     counts = [sum(label != IGNORED for label in example.labels) for example in batch]
     optimizer.zero_grad(set_to_none=True)

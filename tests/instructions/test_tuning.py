@@ -123,7 +123,7 @@ class Stop(Exception):
 def test_going_on_gives_the_same_bits(tiny, tmp_path, monkeypatch):
     recipe, path = tuning.Recipe(0.01, steps=7, rows=3, every=2), tmp_path / "run.pt"
     whole = trained(tiny, recipe, seed=3)
-    step = tuning._step
+    step = tuning.update
 
     def stopping(model, batch, recipe, number, *rest):
         if number == 5:
@@ -131,7 +131,7 @@ def test_going_on_gives_the_same_bits(tiny, tmp_path, monkeypatch):
         return step(model, batch, recipe, number, *rest)
 
     with monkeypatch.context() as patch:
-        patch.setattr(tuning, "_step", stopping)
+        patch.setattr(tuning, "update", stopping)
         with pytest.raises(Stop):
             trained(tiny, recipe, seed=3, path=path)
     assert len(torch.load(path, weights_only=True)["held"]["losses"]) == 4
@@ -358,7 +358,7 @@ def test_no_training_batch_holds_what_is_tested(made, page, monkeypatch):
         read.extend(batch)
         return 0.0
 
-    monkeypatch.setattr(tuning, "_step", reading)
+    monkeypatch.setattr(tuning, "update", reading)
     for name, seed in [(name, 0) for name in page["ARMS"]] + [("软提示", seed) for seed in range(1, made.SEEDS)]:
         page["learn"](name, seed, 0.1)
     assert len(read) == 8 * page["STEPS"] * (len(page["ARMS"]) + made.SEEDS - 1)
@@ -382,8 +382,10 @@ def test_the_record_is_about_this_page_and_complete(made, page):
     for name, (_, rates) in page["ARMS"].items():
         arm = record["arms"][name]
         assert [float(rate) for rate in arm["rates"]] == rates and arm["rates"][str(arm["lr"])] == min(arm["rates"].values())
-        assert len(arm["runs"]) == made.SEEDS
-    for found in (record["start"], *(run for arm in record["arms"].values() for run in arm["runs"])):
+        assert list(map(float, record["longer"][name]["rates"])) == made.best_two(arm)
+        for part, steps in (("arms", page["STEPS"]), ("longer", page["LONGER"])):
+            assert [len(run["losses"]) for run in record[part][name]["runs"]] == [steps] * made.SEEDS
+    for found in (record["start"], *(run for part in ("arms", "longer") for arm in record[part].values() for run in arm["runs"])):
         for test in page["TESTS"]:
             assert len(found[test]) == len(page["sets"][test])
         assert len(found["general"]) == len(page["GENERAL"]) and found["other_loss"] > 0 < found["general_loss"]
