@@ -185,13 +185,13 @@ def _unusual(items: Sequence[Instruction], mark: Callable[[str], str]) -> set[in
 def shape(text: str) -> str:
     """The form of an answer: runs of digits, small letters, capitals and Chinese characters as one sign each (0, a, A, 字),
     and a row of the same sign as one of them, so that lists of any length have one form."""
-    for pattern, sign in ((r"[一-鿿]+", "字"), (r"\d+", "0"), (r"[A-Z]+", "A"), (r"[^\W\dA字_]+", "a")):
+    for pattern, sign in ((r"[\u4e00-\u9fff]+", "字"), (r"\d+", "0"), (r"[A-Z]+", "A"), (r"[^\W\dA字_]+", "a")):
         text = re.sub(pattern, sign, text)
     return re.sub(r"([0aA字])(?:[\s,、’'-]+\1)+", r"\1", text)
 
 
 def _scripts(text: str) -> str:
-    return "".join(name for name, pattern in (("字", "[一-鿿]"), ("a", "[A-Za-z]")) if re.search(pattern, text))
+    return "".join(name for name, pattern in (("字", "[\u4e00-\u9fff]"), ("a", "[A-Za-z]")) if re.search(pattern, text))
 
 
 def _copied(items: Sequence[Instruction]) -> set[int]:
