@@ -13,21 +13,12 @@ import argparse
 import json
 from pathlib import Path
 
-from src.runtime import atomic_write
+from records import training_cells, write
 
 HERE = Path(__file__).resolve().parent
-PAGE = HERE.parent / "chapters" / "instructions" / "loss.ipynb"
+PAGE = "instructions/loss"
 SEEDS, TRIALS, EXAM = 8, 3, 300
 RIGHT, LONGER, LONG, FEWER = "正确", ("正确", "整个序列"), 1500, 5
-
-
-def training_cells() -> dict:
-    """The names that the page's training cells define: ``ARMS``, ``fit``, ``judge`` and what they need."""
-    names: dict = {}
-    for cell in json.loads(PAGE.read_text("utf-8"))["cells"]:
-        if cell["id"].startswith("train-"):
-            exec("".join(cell["source"]), names)
-    return names
 
 
 def measure(page: dict, name: str, seed: int, lr: float, split: str, steps: int = 500) -> dict:
@@ -41,7 +32,7 @@ def measure(page: dict, name: str, seed: int, lr: float, split: str, steps: int 
 
 def make(path: Path, arms: list[str]) -> None:
     """Write the record to ``path`` after each arm, so that an interrupted run loses one arm at most."""
-    page = training_cells()
+    page = training_cells(PAGE)
     start = {"fingerprint": page["fingerprint"](), "arms": {}}
     found = json.loads(path.read_text("utf-8")) if path.exists() else start
     if found["fingerprint"] != start["fingerprint"]:
@@ -56,9 +47,7 @@ def make(path: Path, arms: list[str]) -> None:
     for name, part, steps, seeds in wanted:
         runs = [measure(page, name, seed, found["lr"], "test", steps) for seed in range(seeds)]
         found[part][name] = {key: [run[key] for run in runs] for key in runs[0]}
-        with atomic_write(path) as temporary:
-            temporary.write_text(json.dumps(found, ensure_ascii=False, separators=(",", ":")).replace("},", "},\n") + "\n",
-                                 "utf-8")
+        write(path, found)
 
 
 if __name__ == "__main__":

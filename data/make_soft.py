@@ -14,22 +14,14 @@ import json
 from pathlib import Path
 
 import torch
+from records import training_cells, write
 from sklearn.linear_model import LogisticRegression
 
-from src.runtime import atomic_write, pick_device, set_seed
+from src.runtime import set_seed
 
 HERE = Path(__file__).resolve().parent
-PAGE = HERE.parent / "chapters" / "prompts" / "soft.ipynb"
+PAGE = "prompts/soft"
 SEEDS, PROBE = 5, "线性探针"
-
-
-def training_cells() -> dict:
-    """The names that the page's training cells define: ``ARMS``, ``learn``, ``odds`` and what they need."""
-    names = {"device": pick_device()}
-    for cell in json.loads(PAGE.read_text("utf-8"))["cells"]:
-        if cell["id"].startswith("train-"):
-            exec("".join(cell["source"]), names)
-    return names
 
 
 def measure(page: dict, name: str) -> dict:
@@ -79,7 +71,7 @@ def rounded(odds: torch.Tensor) -> list[float]:
 
 def make(path: Path, arms: list[str]) -> None:
     """Write the record to ``path`` after each arm, so that an interrupted run loses one arm at most."""
-    page = training_cells()
+    page = training_cells(PAGE)
     start = {"fingerprint": page["fingerprint"](), "model": page["language"].name, "arms": {}}
     found = json.loads(path.read_text("utf-8")) if path.exists() else start
     if found["fingerprint"] != start["fingerprint"]:
@@ -89,9 +81,7 @@ def make(path: Path, arms: list[str]) -> None:
                           "other": round(page["other_loss"](page["model"]), 4)}
     for name in arms or [*page["ARMS"], PROBE]:
         found["arms"][name] = probe(page) if name == PROBE else measure(page, name)
-        with atomic_write(path) as temporary:
-            temporary.write_text(json.dumps(found, ensure_ascii=False, separators=(",", ":")).replace("},", "},\n") + "\n",
-                                 "utf-8")
+        write(path, found)
 
 
 if __name__ == "__main__":

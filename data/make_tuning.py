@@ -15,20 +15,11 @@ import json
 import time
 from pathlib import Path
 
-from src.runtime import atomic_write, pick_device
+from records import training_cells, write
 
 HERE = Path(__file__).resolve().parent
-PAGE = HERE.parent / "chapters" / "instructions" / "tuning.ipynb"
+PAGE = "instructions/tuning"
 SEEDS = 5
-
-
-def training_cells() -> dict:
-    """The names that the page's training cells define: ``ARMS``, ``learn``, ``replies`` and what they need."""
-    names = {"device": pick_device()}
-    for cell in json.loads(PAGE.read_text("utf-8"))["cells"]:
-        if cell["id"].startswith("train-"):
-            exec("".join(cell["source"]), names)
-    return names
 
 
 def looked_at(page: dict, own: object, P: object) -> dict:
@@ -68,7 +59,7 @@ def best_two(arm: dict) -> list[float]:
 
 def make(path: Path, names: list[str]) -> None:
     """Write the record to ``path`` after each run."""
-    page = training_cells()
+    page = training_cells(PAGE)
     start = {"fingerprint": page["fingerprint"](), "model": page["language"].name, "start": None, "arms": {}, "longer": {}}
     found = json.loads(path.read_text("utf-8")) if path.exists() else start
     if found["fingerprint"] != start["fingerprint"]:
@@ -89,12 +80,6 @@ def make(path: Path, names: list[str]) -> None:
                     arm["runs"].append(trained | looked_at(page, own, P))
                     print(part, name, seed, trained, flush=True)
                     write(path, found)
-
-
-def write(path: Path, found: dict) -> None:
-    with atomic_write(path) as temporary:
-        temporary.write_text(json.dumps(found, ensure_ascii=False, separators=(",", ":")).replace("],", "],\n") + "\n",
-                             "utf-8")
 
 
 if __name__ == "__main__":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import itertools
 import json
 import math
@@ -19,6 +18,7 @@ from src import pretrained
 from src.instructions.loss import Batch, Example, answer_loss, attention_mask, collate, encode_example, pack
 from src.runtime import available_devices, data_dir
 from src.tokens import IGNORED
+from tests.records import script
 
 V = 17
 ROOM = 20
@@ -353,15 +353,12 @@ def test_accumulated_gradients_are_weighted_by_the_tokens_that_count(model):
 @pytest.fixture(scope="module")
 def made():
     """data/make_loss.py as a module."""
-    spec = importlib.util.spec_from_file_location("make_loss", data_dir() / "make_loss.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return script("make_loss")
 
 
 @pytest.fixture(scope="module")
 def page(made):
-    return made.training_cells()
+    return made.training_cells(made.PAGE)
 
 
 def test_the_record_is_about_this_page_and_complete(made, page):
@@ -399,3 +396,20 @@ def test_the_splits_share_no_question(page):
     parts = [{item[1] for item in page["items"](split, 300, 0)} for split in ("train", "validation", "test")]
     assert all(one.isdisjoint(other) for one, other in itertools.combinations(parts, 2))
     assert all(page["RULES"][rule](q) == answer for rule, q, answer in page["items"]("test", 50, 0))
+
+
+def test_the_script_measures_every_arm_and_the_longer_ones(made, tmp_path, monkeypatch):
+    calls: list[tuple] = []
+
+    def measure(page, name, seed, lr, split, steps=500):
+        calls.append((name, split, steps))
+        return {"exact": -abs(lr - 0.2), "loss": 1.0}
+
+    page = {"fingerprint": lambda: "x", "RATES": (0.1, 0.2), "ARMS": {"正确": None, "整个序列": None, "打包": None}}
+    monkeypatch.setattr(made, "training_cells", lambda place: page)
+    monkeypatch.setattr(made, "measure", measure)
+    made.make(tmp_path / "loss.json", [])
+    found = json.loads((tmp_path / "loss.json").read_text("utf-8"))
+    assert found["lr"] == 0.2 and list(found["arms"]) == list(page["ARMS"]) and list(found["longer"]) == list(made.LONGER)
+    assert calls.count(("整个序列", "test", 500)) == made.SEEDS and calls.count(("整个序列", "test", 1500)) == made.FEWER
+    assert calls.count(("正确", "validation", 500)) == 2 * made.TRIALS

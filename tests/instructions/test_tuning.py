@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import importlib.util
 import json
 import os
 import random
@@ -29,6 +28,7 @@ from src.prompts import soft
 from src.runtime import available_devices, data_dir, root
 from src.tokens import IGNORED, encode_chat
 from tests.prompts.conftest import tiny_model
+from tests.records import script
 
 
 @pytest.fixture(scope="module")
@@ -335,15 +335,12 @@ def test_errors_name_the_argument(tiny):
 @pytest.fixture(scope="module")
 def made():
     """data/make_tuning.py as a module."""
-    spec = importlib.util.spec_from_file_location("make_tuning", data_dir() / "make_tuning.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return script("make_tuning")
 
 
 @pytest.fixture(scope="module")
 def page(made):
-    return made.training_cells()
+    return made.training_cells(made.PAGE)
 
 
 def numbers(item) -> str:
@@ -398,3 +395,26 @@ def test_the_real_model_gives_the_recorded_start_and_every_arm_trains(page):
     for name in page["ARMS"]:
         own, P, losses = page["learn"](name, 0, 1e-3, steps=1, rows=1)
         assert len(losses) == 1 and 0 < page["mean_loss"](own, P, page["texts"][:1]) < 20
+
+
+def test_the_script_trains_both_lengths_and_makes_only_what_is_missing(made, tmp_path, monkeypatch):
+    calls: list[tuple[int, float, int]] = []
+
+    def learn(name, seed, lr, steps):
+        calls.append((seed, lr, steps))
+        return lr, None, [1.0] * steps
+
+    page = {"fingerprint": lambda: "x", "language": SimpleNamespace(name="m"), "model": None, "STEPS": 2, "LONGER": 3,
+            "ARMS": {"a": (None, [0.3, 0.1, 0.2])}, "examples": list, "mean_loss": lambda own, P, rows: own, "learn": learn}
+    monkeypatch.setattr(made, "training_cells", lambda place: page)
+    monkeypatch.setattr(made, "looked_at", lambda page, own, P: {})
+    made.make(tmp_path / "tuning.json", [])
+    assert calls == [(0, 0.3, 2), (0, 0.1, 2), (0, 0.2, 2), *[(seed, 0.1, 2) for seed in range(1, 5)],
+                     (0, 0.1, 3), (0, 0.2, 3), *[(seed, 0.1, 3) for seed in range(1, 5)]]  # fmt: skip
+    found = json.loads((tmp_path / "tuning.json").read_text("utf-8"))
+    assert [len(found[part]["a"]["runs"]) for part in ("arms", "longer")] == [5, 5]
+    found["longer"]["a"]["runs"].pop()
+    (tmp_path / "tuning.json").write_text(json.dumps(found), "utf-8")
+    calls.clear()
+    made.make(tmp_path / "tuning.json", [])
+    assert calls == [(4, 0.1, 3)]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import importlib.util
 import json
 import warnings
 
@@ -17,6 +16,7 @@ from src.pretrained import LanguageModel
 from src.prompts import soft
 from src.runtime import available_devices, data_dir
 from src.tokens import encode, pad
+from tests.records import script
 
 from .conftest import tiny_model
 
@@ -193,15 +193,12 @@ def test_a_prompt_longer_than_the_context_is_refused(tiny):
 @pytest.fixture(scope="module")
 def made():
     """data/make_soft.py as a module."""
-    spec = importlib.util.spec_from_file_location("make_soft", data_dir() / "make_soft.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return script("make_soft")
 
 
 @pytest.fixture(scope="module")
 def page(made):
-    return made.training_cells()
+    return made.training_cells(made.PAGE)
 
 
 def test_the_record_is_about_this_page_and_complete(made, page):
