@@ -18,7 +18,7 @@ from src.datasets import opinions
 from src.prompts import scoring
 from src.prompts.templates import TASKS
 from src.runtime import available_devices, timer
-from src.tokens import encode
+from src.tokens import IGNORED, encode
 
 COUNT, EXAMPLES, ROUNDS = 8, 8, 3
 ANSWERS = [" negative", " positive"]
@@ -71,7 +71,7 @@ def one_by_one(language: pretrained.LanguageModel, prompts: list[str]) -> Tensor
         for k, answer in enumerate(ANSWERS):
             ids = torch.tensor([before + encode(language.tokenizer, answer)], device=language.model.device)
             labels = ids.clone()
-            labels[:, : len(before)] = scoring.IGNORED
+            labels[:, : len(before)] = IGNORED
             scores[n, k] = scoring.continuation_log_likelihood(language.model(ids).logits, labels)[0]
     return scores
 
