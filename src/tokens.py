@@ -74,14 +74,17 @@ def _controls(tokenizer: PreTrainedTokenizerBase) -> str:
     return "|".join(map(re.escape, sorted(marks, key=lambda mark: (-len(mark), mark))))
 
 
-def pad(tokens: Sequence[Sequence[int]], device: torch.device | str | None = None) -> tuple[Tensor, Tensor]:
-    """Token ids int64 ``[B, T]``, zeros on the right, and their mask ``[B, T]``; ValueError for no row and an empty one."""
+def pad(tokens: Sequence[Sequence[int]], device: torch.device | str | None = None,
+        left: bool = False) -> tuple[Tensor, Tensor]:
+    """Token ids int64 ``[B, T]``, zeros on the right, or on the left so that all end together, and their mask ``[B, T]``;
+    ValueError for no row and an empty one."""
     if not tokens or not all(tokens):
         raise ValueError(f"tokens: got {list(map(len, tokens))} tokens in the rows, expected a row and a token in each.")
     lengths = torch.tensor(list(map(len, tokens)), device=device)
     width = max(map(len, tokens))
-    ids = torch.tensor([[*row, *[0] * (width - len(row))] for row in tokens], device=device)
-    return ids, (torch.arange(width, device=device) < lengths[:, None]).long()
+    rows = [[*[0] * (width - len(row)), *row] if left else [*row, *[0] * (width - len(row))] for row in tokens]
+    mask = (torch.arange(width, device=device) < lengths[:, None]).long()
+    return torch.tensor(rows, device=device), mask.flip(1) if left else mask
 
 
 def check_labels(logits: Tensor, labels: Tensor) -> None:

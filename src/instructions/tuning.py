@@ -21,7 +21,7 @@ from torch.nn import functional as F
 
 from src.instructions.loss import Example, attention_mask, collate
 from src.runtime import atomic_write, set_seed
-from src.tokens import IGNORED
+from src.tokens import IGNORED, pad
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -226,17 +226,31 @@ def answers(language: LanguageModel, prompts: Sequence[Sequence[int]], room: int
     found: dict[int, list[int]] = {}
     for begin in range(0, len(order), rows):
         chosen = order[begin : begin + rows]
-        found |= zip(chosen, _greedy(language, [prompts[place] for place in chosen], room, prompt), strict=True)
+        X, mask = _left(language.model, [prompts[place] for place in chosen], prompt)
+        found |= zip(chosen, greedy(language.model, X, mask, language.tokenizer.eos_token_id, room), strict=True)
     return [language.tokenizer.decode(found[place], skip_special_tokens=True).strip() for place in range(len(prompts))]
 
 
-def _greedy(language: LanguageModel, prompts: Sequence[Sequence[int]], room: int, prompt: Tensor | None) -> list[list[int]]:
-    """New tokens of each row, its end token left out; keys and values are kept, a row that has ended is dropped."""
+def _left(model: PreTrainedModel, prompts: Sequence[Sequence[int]], prompt: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Embedded prompts ``[B, m + T, D]`` with the padding between soft prompt and text, and their mask."""
+    ids, mask = pad(prompts, model.device, left=True)
+    X = model.get_input_embeddings()(ids)
+    if prompt is None:
+        return X, mask
+    front = prompt.to(X).expand(len(X), -1, -1)
+    return torch.cat([front, X], 1), torch.cat([mask.new_ones(front.shape[:2]), mask], 1)
+
+
+@torch.no_grad()
+def greedy(model: PreTrainedModel, X: Tensor, mask: Tensor, end: int, room: int) -> list[list[int]]:
+    """The most probable token again and again, until ``end`` (left out) or ``room`` tokens, for each row.
+
+    X: embedded prompts ``[B, T, D]``, padded on the left; mask: int64 ``[B, T]``, 0 at the padding. Keys and values are
+    kept, a row that has ended is dropped. The mode, training or evaluation, is the caller's.
+    """
     from transformers import DynamicCache
 
-    model, end = language.model, language.tokenizer.eos_token_id
-    X, mask = _left(model, prompts, prompt)
-    cache, written, alive = DynamicCache(), [[] for _ in prompts], torch.arange(len(prompts), device=X.device)
+    cache, written, alive = DynamicCache(), [[] for _ in mask], torch.arange(len(mask), device=X.device)
     positions = (mask.cumsum(1) - 1).clamp_min(0)
     for _ in range(room):
         token = model(inputs_embeds=X, attention_mask=mask, position_ids=positions, past_key_values=cache,
@@ -252,16 +266,3 @@ def _greedy(language: LanguageModel, prompts: Sequence[Sequence[int]], room: int
         mask = torch.cat([mask[going], mask.new_ones(len(going), 1)], 1)
         X = model.get_input_embeddings()(token[:, None])  # [B, 1, D]
     return written
-
-
-def _left(model: PreTrainedModel, prompts: Sequence[Sequence[int]], prompt: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Embedded prompts ``[B, m + T, D]`` with the padding between soft prompt and text, and their mask."""
-    width = max(map(len, prompts))
-    ids = torch.tensor([[0] * (width - len(row)) + list(row) for row in prompts], device=model.device)
-    lengths = torch.tensor(list(map(len, prompts)), device=model.device)
-    mask = (torch.arange(width, device=model.device) >= width - lengths[:, None]).long()  # [B, T]
-    X = model.get_input_embeddings()(ids)
-    if prompt is None:
-        return X, mask
-    front = prompt.to(X).expand(len(X), -1, -1)
-    return torch.cat([front, X], 1), torch.cat([mask.new_ones(front.shape[:2]), mask], 1)

@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from src.instructions.loss import Batch, Example, answer_loss
+from src.instructions.loss import Batch, Example
+from src.instructions.tuning import greedy
 from src.runtime import check_finite
-from src.tokens import IGNORED
+from src.tokens import IGNORED, pad
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -39,9 +41,9 @@ def replace(X: Tensor, ids: Tensor, token: int, features: Tensor | None) -> Tens
 
     Args:
         X: embedded tokens ``[B, T, D]``.
-        ids: the tokens, int64 ``[B, T]``; a row holds K placeholders, or none.
+        ids: the tokens, int64 ``[B, T]``; a row holds K placeholders for each picture or sound in it.
         token: the id of the placeholder.
-        features: ``[N, K, D]``, one for each row with placeholders, in the order of the rows; None for no such row.
+        features: ``[N, K, D]`` in the order of reading, row by row; None if no row has placeholders.
 
     Returns:
         ``[B, T, D]``; the gradient reaches the features and the embeddings that stay.
@@ -63,11 +65,52 @@ def _check_places(here: Tensor, features: Tensor | None, width: int) -> None:
     found = found[found > 0].tolist()
     if features is None:
         if found:
-            raise ValueError(f"features: got None for {len(found)} rows with placeholders, expected [{len(found)}, K, {width}].")
+            raise ValueError(f"features: got None for {len(found)} rows with placeholders, expected [N, K, {width}].")
         return
-    if features.ndim != 3 or features.shape[-1] != width or found != [features.shape[1]] * len(features):
+    fits = features.ndim == 3 and features.shape[-1] == width
+    if not fits or any(count % features.shape[1] for count in found) or sum(found) != len(features) * features.shape[1]:
         raise ValueError(f"features: got {list(features.shape)} for rows with {found} placeholders, expected "
-                         f"[N, K, {width}] with N such rows of K placeholders each.")
+                         f"[N, K, {width}] with K placeholders for each of the N, none of them cut by the end of a row.")
+
+
+def branches(rows: Sequence[Sequence[Example]], shared: Sequence[int], pad_id: int = 0) -> Batch:
+    """Rows in which several examples go on from one beginning, as questions about one picture do (eq-vlm-branches).
+
+    Args:
+        rows: the examples of each row.
+        shared: how many first tokens they share, with the same pictures and sounds behind them; 0 for none.
+
+    Returns:
+        Segment 1 of a row is the beginning, which is there once; each example has a segment from 2 on, at positions that go
+        on from the beginning, and `branch_mask` hides the others. Padding on the right.
+
+    Raises:
+        ValueError: no row, a row without an example, or beginnings that differ or hold a token to be learned.
+    """
+    if not rows or not all(rows) or len(shared) != len(rows):
+        raise ValueError(f"rows, shared: got {list(map(len, rows))} examples and {list(shared)}, expected a row, an example "
+                         "in each, and a number for each row.")
+    table = [_columns(*row) for row in zip(rows, shared, strict=True)]
+    width = max(map(len, table))
+    padded = torch.tensor([row + [(pad_id, IGNORED, 0, 0)] * (width - len(row)) for row in table])  # [B, T, 4]
+    return Batch(*padded.unbind(-1))
+
+
+def _columns(row: Sequence[Example], shared: int) -> list[tuple[int, int, int, int]]:
+    """(token, label, position, segment) of a row."""
+    first = row[0]
+    if any(e.ids[:shared] != first.ids[:shared] or set(e.labels[:shared + 1]) - {IGNORED} for e in row):
+        raise ValueError(f"shared: got {shared}, but the examples' first tokens are {[e.ids[:shared] for e in row]}; expected "
+                         f"the same in each, and a token after them that is not to be learned.")
+    parts = [(1, 0, shared, first)] + [(segment, shared, len(e), e) for segment, e in enumerate(row, start=2)]
+    return [(e.ids[place], e.labels[place], place, segment) for segment, begin, end, e in parts for place in range(begin, end)]
+
+
+def branch_mask(segments: Tensor) -> Tensor:
+    """Who may look at whom, bool ``[B, 1, T, T]``: earlier tokens of the same segment and of segment 1 (eq-vlm-branches)."""
+    one = segments[:, None, :]
+    seen = (segments[:, :, None] == one) | (one == 1)
+    return (seen & torch.ones_like(seen[0]).tril())[:, None]
 
 
 class Projector(nn.Module):
@@ -144,46 +187,31 @@ class VLM(nn.Module):
         return X
 
     def forward(self, batch: Batch, features: Mapping[str, Tensor]) -> Tensor:
-        """Logits ``[B, T, V]`` of one example a row, padded on the right."""
-        return self.language(inputs_embeds=self.embed(batch.ids, features), attention_mask=(batch.segments > 0).long(),
-                             position_ids=batch.positions, use_cache=False).logits
+        """Logits ``[B, T, V]`` of `branches`, or of one example a row, padded on the right."""
+        return self.language.get_output_embeddings()(self._hidden(batch, features))
+
+    def _hidden(self, batch: Batch, features: Mapping[str, Tensor]) -> Tensor:
+        return self.language.base_model(inputs_embeds=self.embed(batch.ids, features), position_ids=batch.positions,
+                                        attention_mask=branch_mask(batch.segments), use_cache=False).last_hidden_state
 
     def loss(self, batch: Batch, features: Mapping[str, Tensor]) -> Tensor:
-        """The mean negative log-likelihood of the answers' tokens (eq-loss-answer), a scalar."""
-        return answer_loss(self(batch, features), batch.labels)
+        """The mean negative log-likelihood of the answers' tokens (eq-loss-answer), a scalar; only the places in front of
+        them are brought to the vocabulary. Raises ValueError when no token counts, or the first of a row."""
+        here = batch.labels[:, 1:] != IGNORED  # [B, T − 1]
+        if not here.any() or (batch.labels[:, 0] != IGNORED).any():
+            raise ValueError(f"labels: got {int(here.sum())} tokens that count behind the first of a row and "
+                             f"{int((batch.labels[:, 0] != IGNORED).sum())} first ones, expected at least one and none.")
+        logits = self.language.get_output_embeddings()(self._hidden(batch, features)[:, :-1][here])  # [N, V]
+        return F.cross_entropy(logits.to(torch.promote_types(logits.dtype, torch.float32)), batch.labels[:, 1:][here])
 
     @torch.no_grad()
     def answer(self, prompts: Sequence[Sequence[int]], features: Mapping[str, Tensor], end: int,
-               longest: int = 8) -> list[list[int]]:
-        """The most likely token again and again, until ``end`` (left out) or ``longest`` tokens, for each prompt.
+               room: int = 8) -> list[list[int]]:
+        """The most probable reply to each prompt of token ids, the same as if each were alone (``tuning.greedy``).
 
-        Raises ValueError for no prompt, an empty one and longest < 1. The mode, training or evaluation, is the caller's.
+        Raises ValueError for no prompt, an empty one and room < 1.
         """
-        if longest < 1:
-            raise ValueError(f"longest: got {longest}, expected at least 1.")
-        device = self.language.get_input_embeddings().weight.device
-        ids, mask = (part.to(device) for part in pad_left(prompts))
-        found, step = [], {"inputs_embeds": self.embed(ids, features), "past_key_values": None}
-        for _ in range(longest):
-            position = (mask.cumsum(1) - 1).clamp_min(0)[:, -next(iter(step.values())).shape[1]:]
-            out = self.language(**step, attention_mask=mask, position_ids=position, use_cache=True)
-            found.append(out.logits[:, -1].argmax(-1))  # [B]
-            if (torch.stack(found, 1) == end).any(1).all():
-                break
-            step = {"input_ids": found[-1][:, None], "past_key_values": out.past_key_values}
-            mask = torch.cat([mask, mask.new_ones(len(mask), 1)], 1)
-        return [_until(row, end) for row in torch.stack(found, 1).tolist()]
-
-
-def pad_left(prompts: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
-    """Token ids int64 ``[B, T]``, zeros on the left, and their mask ``[B, T]``: so that all answers begin at T."""
-    if not prompts or not all(prompts):
-        raise ValueError(f"prompts: got {list(map(len, prompts))} tokens in the rows, expected a row and a token in each.")
-    width = max(map(len, prompts))
-    ids = torch.tensor([[*[0] * (width - len(row)), *row] for row in prompts])
-    lengths = torch.tensor(list(map(len, prompts)))
-    return ids, (torch.arange(width) >= width - lengths[:, None]).long()
-
-
-def _until(row: list[int], end: int) -> list[int]:
-    return row[:row.index(end)] if end in row else row
+        if room < 1:
+            raise ValueError(f"room: got {room}, expected at least 1.")
+        ids, mask = pad(prompts, self.language.get_input_embeddings().weight.device, left=True)
+        return greedy(self.language, self.embed(ids, features), mask, end, room)

@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from src.instructions.loss import Batch, Example, collate
-from src.models.vlm import VLM, Projector, pad_left, replace, with_placeholders
+from src.instructions.loss import Batch, Example, answer_loss, collate
+from src.models.vlm import VLM, Projector, branch_mask, branches, replace, with_placeholders
 from src.runtime import available_devices
-from src.tokens import IGNORED
+from src.tokens import IGNORED, pad
 
 D, F, K, V = 16, 6, 3, 30
 END, PICTURE, SOUND = 1, 2, 3
@@ -143,6 +143,73 @@ def test_loss_counts_the_answers_only():
     torch.testing.assert_close(vlm.loss(batch, vlm.encode(inputs())), total / count)
 
 
+def branched() -> tuple[list[list[Example]], list[int], dict[str, torch.Tensor], list[Example], dict[str, torch.Tensor]]:
+    """Three questions about one picture, two of them with a sound of their own, and one about nothing: shared, and apart."""
+    def question(ask: tuple[int, ...], reply: tuple[int, ...], heard: bool, shown: bool = True) -> Example:
+        example = Example((9, *ask, *reply), (*[IGNORED] * (1 + len(ask)), *reply))
+        example = with_placeholders(example, SOUND, 1, at=1) if heard else example
+        return with_placeholders(example, PICTURE, K, at=1) if shown else example
+
+    rows = [[question((10, 11), (12, END), True), question((10, 13), (14, 15, END), False),
+             question((10, 11), (16, END), True)], [question((20,), (21, END), False, shown=False)]]
+    given = {"picture": inputs()["picture"][:1], "sound": inputs()["sound"]}
+    return rows, [1 + K, 0], given, [e for row in rows for e in row], {**given, "picture": given["picture"].expand(3, -1, -1)}
+
+
+def test_branches_have_the_loss_and_the_gradient_of_separate_rows():
+    rows, shared, given, apart, repeated = branched()
+    together, alone = model(), model()
+    loss = together.loss(branches(rows, shared), together.encode(given))
+    expected = answer_loss(alone(collate(apart), alone.encode(repeated)), collate(apart).labels)
+    torch.testing.assert_close(loss, expected)
+    loss.backward()
+    expected.backward()
+    for (name, ours), theirs in zip(together.named_parameters(), alone.parameters(), strict=True):
+        torch.testing.assert_close(ours.grad, theirs.grad, msg=name)
+
+
+def test_a_branch_does_not_see_the_others():
+    rows, shared, given, *_ = branched()
+    vlm, batch = model(), branches(rows, shared)
+    before = vlm(batch, vlm.encode(given))
+    ids = batch.ids.where(batch.segments != 3, 25)
+    after = vlm(Batch(ids, batch.labels, batch.positions, batch.segments), vlm.encode(given))
+    torch.testing.assert_close(after[batch.segments != 3], before[batch.segments != 3], rtol=0, atol=0)
+    assert (after[batch.segments == 3] - before[batch.segments == 3]).abs().max() > 1e-3
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.integers(1, 4), min_size=1, max_size=4), st.integers(0, 3), st.integers(0, 3))
+def test_segments_and_positions_of_branches(lengths, shared, padding):
+    row = [Example((*[7] * shared, *[8] * n, 9), (*[IGNORED] * (shared + n), 9)) for n in lengths]
+    other = [Example((5,) * (padding + 2), (*[IGNORED] * (padding + 1), 5))]
+    batch = branches([row, other], [shared, 0])
+    places = [(1, k) for k in range(shared)] + [
+        (segment, k) for segment, n in enumerate(lengths, start=2) for k in range(shared, shared + n + 1)]
+    for found, at in ((batch.segments, 0), (batch.positions, 1)):
+        assert found[0, :len(places)].tolist() == [place[at] for place in places]
+    assert (batch.segments[0, len(places):] == 0).all() and (batch.labels[0, len(places):] == IGNORED).all()
+    seen = branch_mask(batch.segments)[0, 0]
+    for i, (a, _) in enumerate(places):
+        assert seen[i].nonzero()[:, 0].tolist() == [j for j in range(i + 1) if places[j][0] in (1, a)]
+    assert seen.any(1).all()
+
+
+def test_bad_branches():
+    rows, shared, *_ = branched()
+    for wrong, counts in (([], []), ([rows[0], []], shared), (rows, shared[:1])):
+        with pytest.raises(ValueError, match="rows, shared: got"):
+            branches(wrong, counts)
+    with pytest.raises(ValueError, match=f"shared: got {2 + K}"):  # a sound in one of them
+        branches(rows, [2 + K, 0])
+    with pytest.raises(ValueError, match="not to be learned"):
+        branches([[EXAMPLES[0]]], [2])
+    vlm, batch = model(), collate(EXAMPLES)
+    for labels in (torch.full_like(batch.labels, IGNORED), batch.ids):
+        with pytest.raises(ValueError, match="labels: got"):
+            vlm.loss(Batch(batch.ids, labels, batch.positions, batch.segments), {})
+
+
 def test_gradient_reaches_encoder_and_projector_and_not_a_frozen_language_model():
     vlm = model()
     vlm.language.requires_grad_(False)
@@ -180,17 +247,17 @@ def greedy(vlm: VLM, row: int, steps: int) -> list[int]:
 
 def test_batched_answers_equal_one_by_one_without_cache():
     vlm = model()
-    found = vlm.answer(prompts(), vlm.encode(inputs()), END, longest=6)
+    found = vlm.answer(prompts(), vlm.encode(inputs()), END, room=6)
     assert found == [greedy(vlm, row, 6) for row in range(3)]
     assert len({tuple(row) for row in found}) == 3
 
 
 def test_answers_equal_the_librarys_generation():
     vlm = model()
-    ids, mask = pad_left(prompts())
+    ids, mask = pad(prompts(), left=True)
     theirs = vlm.language.generate(
         inputs_embeds=vlm.embed(ids, vlm.encode(inputs())), attention_mask=mask, do_sample=False, max_new_tokens=6)
-    ours = vlm.answer(prompts(), vlm.encode(inputs()), END, longest=6)
+    ours = vlm.answer(prompts(), vlm.encode(inputs()), END, room=6)
     assert [row[:row.index(END)] if END in row else row for row in theirs.tolist()] == ours
 
 
@@ -202,17 +269,17 @@ def test_padding_does_not_shift_learned_positions():
                                           eos_token_id=END, initializer_range=0.5)).double()
     vlm = VLM(language, {}, {}, {}).eval()
     rows = [list(example.ids) for example in EXAMPLES]
-    assert vlm.answer(rows, {}, END, longest=6) == [vlm.answer([row], {}, END, longest=6)[0] for row in rows]
+    assert vlm.answer(rows, {}, END, room=6) == [vlm.answer([row], {}, END, room=6)[0] for row in rows]
     logits = vlm(collate(EXAMPLES), {})
     torch.testing.assert_close(logits[1, :3], language(torch.tensor([rows[1]])).logits[0])
 
 
 def test_an_answer_ends_with_the_end_token():
     vlm = model()
-    first = vlm.answer(prompts(), vlm.encode(inputs()), END, longest=4)[0]
-    assert vlm.answer(prompts()[:1], vlm.encode({"picture": inputs()["picture"][:1]}), first[1], longest=4)[0] == first[:1]
+    first = vlm.answer(prompts(), vlm.encode(inputs()), END, room=4)[0]
+    assert vlm.answer(prompts()[:1], vlm.encode({"picture": inputs()["picture"][:1]}), first[1], room=4)[0] == first[:1]
     # a row that has ended does not end the others
-    assert vlm.answer(prompts(), vlm.encode(inputs()), first[1], longest=4)[0] == first[:1]
+    assert vlm.answer(prompts(), vlm.encode(inputs()), first[1], room=4)[0] == first[:1]
 
 
 def test_another_picture_changes_only_the_rows_that_show_it():
@@ -295,9 +362,9 @@ def test_other_bad_inputs():
             VLM(vlm.language, {"picture": nn.Identity()}, {"picture": nn.Identity()}, {"picture": token})
     with pytest.raises(ValueError, match="different ids"):
         VLM(vlm.language, *[{"a": nn.Identity(), "b": nn.Identity()}] * 2, {"a": PICTURE, "b": PICTURE})
-    with pytest.raises(ValueError, match=r"prompts: got \[\]"):
+    with pytest.raises(ValueError, match=r"tokens: got \[\]"):
         vlm.answer([], {}, END)
-    with pytest.raises(ValueError, match=r"prompts: got \[1, 0\]"):
+    with pytest.raises(ValueError, match=r"tokens: got \[1, 0\]"):
         vlm.answer([[5], []], {}, END)
-    with pytest.raises(ValueError, match="longest: got 0"):
-        vlm.answer([[5]], {}, END, longest=0)
+    with pytest.raises(ValueError, match="room: got 0"):
+        vlm.answer([[5]], {}, END, room=0)
