@@ -1,0 +1,210 @@
+"""Questions about pictures and recordings; the cells and records of chapters/instructions/multimodal.ipynb."""
+
+from __future__ import annotations
+
+import json
+import random
+
+import pytest
+import torch
+from safetensors.torch import load
+
+from src.datasets import scenes, shipped, speech
+from src.datasets.compositions import cell_splits, compositions, pair_splits
+from src.datasets.instruction_wordings import WORDINGS
+from src.datasets.scene_wordings import CELLS, QUESTIONS
+from src.datasets.things import THINGS
+from src.instructions import lora, multimodal
+from src.runtime import data_dir
+from tests.records import script
+
+
+@pytest.fixture(scope="module")
+def heard():
+    return {split: multimodal.hear(split) for split in ("train", "test")}
+
+
+def test_recordings_of_different_voices(heard):
+    for split, found in heard.items():
+        count = sum(len(speech.load(sort, "en", split)) for sort in ("thing", "command"))
+        assert found.mel.shape == (count, 40, multimodal.FRAMES) and len(found.words) == len(found.sorts) == count
+        assert found.mel.isfinite().all() and found.mel.std() > 0.5
+    assert set(heard["train"].words) == set(heard["test"].words)
+    wave = speech.load("thing", "en", "test").waves[0]
+    torch.testing.assert_close(multimodal.spectrum(3 * wave), multimodal.spectrum(wave), rtol=0.05, atol=0.05)
+
+
+def test_spoken_questions_have_the_answer_of_the_scene(heard):
+    drawn = scenes.draw("test", 200, 3, 48)
+    asked = multimodal.listen(drawn, heard["test"], 0)
+    assert {item.kind for item in asked} == set(multimodal.HEARING)
+    for item in asked:
+        word = heard["test"].words[item.sound]
+        if item.picture is None:
+            assert item.answer == word and item.kind == f"spoken_{heard['test'].sorts[item.sound]}"
+        else:
+            things = [THINGS[row].en for row in drawn.things[item.picture].tolist() if row >= 0]
+            assert things.count(word) == 1
+            assert item.answer == CELLS["en"][drawn.cells[item.picture, things.index(word)]]
+    assert asked == multimodal.listen(drawn, heard["test"], 0) != multimodal.listen(drawn, heard["test"], 1)
+
+
+def test_examinations_are_the_same_and_balanced(heard):
+    drawn = scenes.draw("test", 600, 3, 48)
+    first, again = (multimodal.exam(drawn, heard["test"], 40) for _ in range(2))
+    other = multimodal.exam(drawn, heard["test"], 40, held_out=True)
+    assert first == again and [sum(item.kind == kind for item in first) for kind in multimodal.KINDS] == [40] * 8
+    assert not {item.text for item in first} & {item.text for item in other}
+
+
+def test_varied_spectra(heard):
+    x = heard["train"].mel[:6]
+    varied = multimodal.vary(x, torch.Generator().manual_seed(0))
+    assert varied.shape == x.shape and torch.equal(varied, multimodal.vary(x, torch.Generator().manual_seed(0)))
+    alike = torch.corrcoef(torch.cat([x.flatten(1), varied.flatten(1)]))[:6, 6:].diag()
+    assert (alike > 0.3).all() and (alike < 0.99).all()
+
+
+def test_rows_ask_about_one_picture(heard):
+    drawn = scenes.draw("train", 60, 0, 48)
+    asked = multimodal.see(drawn, 0) + multimodal.listen(drawn, heard["train"], 0)
+    now = multimodal.pool(asked, drawn.images, heard["train"].mel)
+    chance, spoken = random.Random(0), 0
+    for _ in range(40):
+        rows = multimodal.draw_rows(now, multimodal.KINDS, 5, 6, chance)
+        for row in rows:
+            assert 1 <= len(row) <= 6 and len({item.picture for item in row}) == 1
+        assert len({row[0].picture for row in rows}) == len(rows)
+        spoken += rows[-1][0].picture is None
+    assert 8 < spoken < 32
+    assert {item.kind for row in multimodal.draw_rows(now, ("what",), 5, 6, chance) for item in row} == {"what"}
+    for count in (0, 1000):
+        with pytest.raises(ValueError, match=f"count: got {count}"):
+            multimodal.draw_rows(now, multimodal.KINDS, count, 6, chance)
+
+
+@pytest.fixture(scope="module")
+def made():
+    """data/make_vlm.py as a module."""
+    return script("make_vlm")
+
+
+@pytest.fixture(scope="module")
+def page(made):
+    return made.training_cells(made.PAGE)
+
+
+def record(name: str) -> dict:
+    return json.loads((data_dir() / "results" / f"{name}.json").read_text("utf-8"))
+
+
+def opening(text: str) -> str:
+    """A wording up to the first thing that is named."""
+    return text.partition("{")[0]
+
+
+def test_no_training_batch_holds_what_is_tested(page, monkeypatch):
+    read = []
+
+    def reading(code, rows):
+        read.extend(item for row in rows for item in row)
+        raise InterruptedError
+
+    monkeypatch.setitem(page, "batch_of", reading)
+    drawn = []
+    draw = page["scenes"].draw
+    monkeypatch.setattr(page["scenes"], "draw", lambda *given: drawn.append(draw(*given)) or drawn[-1])
+    model, heard = page["from_zero"](page["code"], 0), page["heard"]
+    for step in range(3):
+        with pytest.raises(InterruptedError):
+            page["instruct"](model, page["code"], page["new_pools"](model, heard["train"], step, True), [], 1, 0, 300, 9, step)
+    pairs, places = compositions(torch.cat([d.things for d in drawn]), torch.cat([d.cells for d in drawn]))
+    assert all(pair_splits()[pair] == 0 for pair in pairs) and all(cell_splits()[place] == 0 for place in places)
+    tested = [page["papers_small"][name] for name in page["SETS"]]
+    assert len(read) > 3000 and {item.kind for item in read} == set(page["KINDS"])
+    seen = [texts[:4] for texts in QUESTIONS["en"].values()] + [WORDINGS["en"][kind][:5] for kind in page["HEARING"]]
+    unseen = [texts[4:] for texts in QUESTIONS["en"].values()] + [WORDINGS["en"][kind][5:] for kind in page["HEARING"]]
+    assert all(item.text.startswith(tuple(opening(text) for texts in seen for text in texts)) for item in read)
+    asked = {item.text for item in read}
+    assert not asked & {item.text for item in tested[2][0]}
+    assert all(item.text.startswith(tuple(opening(text) for texts in unseen for text in texts)) for item in tested[2][0])
+
+
+def test_every_arm_trains_and_what_is_frozen_stays(page):
+    for name, how in page["ARMS"].items():
+        start = page["align"](page["code"], page["heard"]["train"], 0, share=0.004,
+                              **{key: how[key] for key in ("encoder", "width", "aligned") if key in how})
+        before = {key: value.clone() for key, value in start.encoders.named_parameters()}
+        losses = page["learn"](start, page["code"], page["heard"]["train"], 0, share=0.001,
+                               **{key: how[key] for key in ("aligned", "frozen", "places", "blind", "muon") if key in how})
+        assert len(losses) == round(0.001 * page["STEPS"]) and all(0 < loss < 10 for loss in losses)
+        moved = any(not torch.equal(before[key], value) for key, value in start.encoders.named_parameters())
+        assert moved == (not how.get("frozen", True)), name
+        if not how.get("places", True):
+            assert not any(projector.p.any() for projector in start.projectors.values())
+
+
+def test_the_record_is_about_this_page_and_complete(made, page):
+    found = record("vlm")
+    assert found["fingerprint"] == page["fingerprint"]() and list(found["arms"]) == list(page["ARMS"])
+    for name, runs in found["arms"].items():
+        assert len(runs) == (made.SEEDS if name == next(iter(page["ARMS"])) else made.FEWER)
+        for run in runs:
+            assert list(run["scores"]) == list(page["SETS"])
+            assert all(list(scores) == list(page["KINDS"]) for scores in run["scores"].values())
+
+
+def test_the_script_makes_only_what_is_missing(made, page, tmp_path, monkeypatch):
+    calls = []
+
+    def run(page, name, seed, share):
+        calls.append((name, seed))
+        return {"seconds": 0, "scores": {}}
+
+    monkeypatch.setattr(made, "training_cells", lambda place: page)
+    monkeypatch.setattr(made, "run", run)
+    path = tmp_path / "vlm.json"
+    made.make(path, [], share=0.004)
+    first, *others = page["ARMS"]
+    assert calls.count((first, made.SEEDS - 1)) == 1 and (others[0], made.FEWER) not in calls
+    assert len(calls) == len(set(calls)) == made.SEEDS + made.FEWER * len(others)
+    found = json.loads(path.read_text("utf-8"))
+    found["arms"][others[0]].pop()
+    path.write_text(json.dumps(found), "utf-8")
+    calls.clear()
+    made.make(path, [])
+    assert calls == [(others[0], made.FEWER - 1)]
+
+
+def test_the_checkpoint_scores_what_its_record_says(page):
+    found = record("smol_vlm")
+    assert found["fingerprint"] == page["smol_fingerprint"]() and len(found["losses"]) == found["steps"]
+    smol, chat = page["from_smol"](0)
+    page["adapt"](smol)
+    state = load(shipped.read("checkpoints", "smol_vlm.safetensors"))
+    page["restore"](smol, state)
+    lora.merge(smol.language)
+    for name in ("测试", "换了措辞"):
+        asked, images, mel = page["smol_papers"]()[name]
+        some = [item for kind in page["KINDS"] for item in [i for i in asked if i.kind == kind][:10]]
+        scores = page["score"](smol, chat, some, images, mel)
+        expected = found["scores"][name]
+        assert sum(scores.values()) / len(scores) > sum(expected.values()) / len(expected) - 0.12
+    with pytest.raises(AssertionError, match="对不上"):
+        page["restore"](smol, dict(list(state.items())[1:]))
+
+
+@pytest.mark.slow
+def test_the_script_of_the_checkpoint_runs(tmp_path, monkeypatch):
+    smol = script("make_checkpoints")
+    page = smol.training_cells(smol.PAGE)
+    page["SMOL_SCENES"] = 60
+    small = page["papers"]
+    page["papers"] = lambda size, count, most: {name: paper for name, paper in small(size, 40, 1).items()}
+    monkeypatch.setattr(smol, "training_cells", lambda place: page)
+    smol.make(tmp_path / "checkpoints", tmp_path / "smol.json", 2, 1, 0, share=1.0)
+    found = json.loads((tmp_path / "smol.json").read_text("utf-8"))
+    assert len(found["losses"]) == 2 and len(found["blind"]["losses"]) == 1
+    state = load((tmp_path / "checkpoints" / "smol_vlm.safetensors").read_bytes())
+    shipped_names = load(shipped.read("checkpoints", "smol_vlm.safetensors")).keys()
+    assert state.keys() == shipped_names and all(value.dtype != torch.float32 for value in state.values())
