@@ -38,13 +38,20 @@ def shown(update: Callable, name: str) -> Callable:
     return watched
 
 
+def examined(page: dict, model: torch.nn.Module, chat: object, blind: bool = False) -> dict:
+    """Exact match on each paper; a picture is encoded once."""
+    papers = {name: (asked, page["cell_features"](model, images), mel)
+              for name, (asked, images, mel) in page["smol_papers"]().items()}
+    return page["report"](model, chat, papers, blind)
+
+
 def trained(page: dict, steps: int, seed: int, blind: bool, share: float) -> tuple:
     """Model, its chat format, what it scored after the alignment alone, and its losses."""
     model, chat = page["from_smol"](seed)
     drawn = page["scenes"].draw("train", round(share * page["SMOL_SCENES"]), 0, 96)
     pictures = page["cell_features"](model, drawn.images)
     page["align_smol"](model, chat, drawn, pictures, seed, share)
-    start = None if blind else page["report"](model, chat, page["smol_papers"]())
+    start = None if blind else examined(page, model, chat)
     losses = page["learn_smol"](model, chat, drawn, pictures, seed, steps, blind=blind)
     return model, chat, start, losses
 
@@ -61,13 +68,13 @@ def make(folder: Path, record: Path, steps: int, blind_steps: int, seed: int, sh
     page["restore"](model, small)
     found = {"fingerprint": page["smol_fingerprint"](), "seed": seed, "steps": steps, "seconds": round(seconds),
              "losses": [round(loss, 3) for loss in losses], "start": start,
-             "scores": page["report"](model, chat, page["smol_papers"]())}
+             "scores": examined(page, model, chat)}
     write(record, found)
     print(found["scores"], flush=True)
     page["update"] = shown(update, "blind")
     model, chat, _, losses = trained(page, blind_steps, seed, True, share)
     found["blind"] = {"steps": blind_steps, "losses": [round(loss, 3) for loss in losses],
-                      "scores": page["report"](model, chat, page["smol_papers"](), True)}
+                      "scores": examined(page, model, chat, blind=True)}
     write(record, found)
 
 

@@ -36,7 +36,7 @@ def test_every_folder_of_data_has_a_manifest_or_belongs_to_one():
     folders = {path.parent for path in shipped_files()} - {data_dir(), data_dir() / "results"}
     assert [str(folder) for folder in folders if not {folder, *folder.parents} & made] == []
     assert {path.relative_to(data_dir()).as_posix() for path in made} == {
-        "emoji", "emoji_gan", "speech", "reviews", "opinions", "samples/coco", "samples/flickr30k",
+        "checkpoints", "emoji", "emoji_gan", "speech", "reviews", "opinions", "samples/coco", "samples/flickr30k",
         "samples/vqa"}  # fmt: skip
 
 
