@@ -3,7 +3,7 @@
     python make_checkpoints.py [--steps N] [--output FOLDER]
 
 Aligns the projectors, trains them and the adapters on questions about 12,000 scenes, and a twin whose pictures and sounds
-are zeros for fewer steps. About an hour of one core. Writes the trained numbers as float16 to the folder of checkpoints and
+are zeros for fewer steps. A good hour of one core. Writes the trained numbers as float16 to the folder of checkpoints and
 what they score, from the stored numbers, to data/results/smol_vlm.json. Another run scores the same within the spread that
 the page gives.
 """

@@ -2,8 +2,8 @@
 
     python make_vlm.py [ARM ...] [--output FILE]
 
-Five seeds of the whole recipe, three of each ablation: what they score after the alignment alone and at the end. About
-an hour of one core. The record is written after each run, and a run that it holds is not made again. The same machine
+Five seeds of the whole recipe, three of each ablation: what they score after the alignment alone and at the end. An hour
+and a quarter of one core. The record is written after each run, and a run that it holds is not made again. The same machine
 gives the same file but for the seconds, another one the same scores within the spread.
 """
 
