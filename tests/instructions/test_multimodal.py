@@ -176,6 +176,7 @@ def test_the_script_makes_only_what_is_missing(made, page, tmp_path, monkeypatch
     assert calls == [(others[0], made.FEWER - 1)]
 
 
+@pytest.mark.slow
 def test_the_checkpoint_scores_what_its_record_says(page):
     found = record("smol_vlm")
     assert found["fingerprint"] == page["smol_fingerprint"]() and len(found["losses"]) == found["steps"]
