@@ -4,8 +4,8 @@
 
 Aligns the projectors, trains them and the adapters on questions about 12,000 scenes, and a twin whose pictures and sounds
 are zeros for fewer steps. A good hour of one core. Writes the trained numbers as float16 to the folder of checkpoints and
-what they score, from the stored numbers, to data/results/smol_vlm.json. Another run scores the same within the spread that
-the page gives.
+what they score, from the stored numbers, to data/results/smol_vlm.json. The same machine and number of threads give the
+same losses again; on another machine it was not tried. An interrupted run begins anew.
 """
 
 from __future__ import annotations
