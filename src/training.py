@@ -20,13 +20,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from src.runtime import atomic_write
+from src.runtime import atomic_write, checksum
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-CHECKPOINT_FORMAT = 1
+CHECKPOINT_FORMAT = 2
 
 
 class Pictures(Protocol):
@@ -396,8 +396,9 @@ def save_checkpoint(path: str | Path, weights: dict[str, Tensor], **state: Any) 
     Raises:
         OSError: the disk is full or the folder cannot be written; an older file stays as it was.
     """
+    held = {"model": weights, **state}
     with atomic_write(path) as temporary:
-        torch.save({"format": CHECKPOINT_FORMAT, "model": weights, **state}, temporary)
+        torch.save({"format": CHECKPOINT_FORMAT, "held": held, "sum": checksum(held)}, temporary)
 
 
 def load_checkpoint(path: str | Path, model: nn.Module) -> dict[str, Any]:
@@ -418,7 +419,9 @@ def load_checkpoint(path: str | Path, model: nn.Module) -> dict[str, Any]:
         raise ValueError(f"path: {path} is damaged or not a checkpoint ({error}); delete it and train again") from error
     if not isinstance(state, dict) or state.get("format") != CHECKPOINT_FORMAT:
         raise ValueError(f"path: {path} is not a checkpoint of format {CHECKPOINT_FORMAT}; delete it and train again")
-    weights = state.pop("model")
+    if checksum(held := state.get("held")) != state.get("sum"):
+        raise ValueError(f"path: {path} is damaged (its checksum differs); delete it and train again")
+    weights = held.pop("model")
     differences = _differences(weights, model.state_dict())
     if differences:
         raise ValueError(
@@ -426,7 +429,7 @@ def load_checkpoint(path: str | Path, model: nn.Module) -> dict[str, Any]:
             "build the model as it was trained"
         )
     model.load_state_dict(weights)
-    return state
+    return held
 
 
 def _differences(found: dict[str, Tensor], expected: dict[str, Tensor]) -> Sequence[str]:

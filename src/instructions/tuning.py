@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from src.instructions.loss import Example, attention_mask, collate
-from src.runtime import atomic_write, set_seed
+from src.runtime import atomic_write, checksum, set_seed
 from src.tokens import IGNORED, pad
 
 if TYPE_CHECKING:
@@ -115,12 +115,12 @@ def tune(model: PreTrainedModel, examples: Sequence[Example], recipe: Recipe, se
     run = "" if path is None else _identity(model, parameters, examples, recipe, seed)
     set_seed(seed)
     optimizer = torch.optim.AdamW(parameters.values(), recipe.lr, weight_decay=recipe.weight_decay)
-    losses = [] if path is None else _restore(Path(path), run, parameters, optimizer)
+    losses = [] if path is None else restore_run(Path(path), run, parameters, optimizer)
     for step in range(len(losses), recipe.steps):
         batch = [examples[place] for place in places(len(examples), recipe.rows, step, seed)]
         losses.append(update(model, batch, recipe, step, prompt, optimizer))
         if path is not None and ((step + 1) % recipe.every == 0 or step + 1 == recipe.steps):
-            _save(Path(path), run, parameters, optimizer, losses)
+            save_run(Path(path), run, parameters, optimizer, losses)
     return losses
 
 
@@ -154,26 +154,22 @@ def _identity(model: nn.Module, parameters: dict[str, nn.Parameter], examples: S
     return digest.hexdigest()
 
 
-def _save(path: Path, run: str, parameters: dict[str, nn.Parameter], optimizer: torch.optim.Optimizer,
-          losses: list[float]) -> None:
+def save_run(path: Path, run: str, parameters: dict[str, nn.Parameter], optimizer: torch.optim.Optimizer,
+             losses: list[float]) -> None:
+    """Write what `restore_run` needs, so that the file is whole or absent; ``run`` tells one training from another."""
     chance = [torch.get_rng_state(), *torch.cuda.get_rng_state_all()]
     weights = {name: value.detach() for name, value in parameters.items()}
     held = {"run": run, "losses": losses, "weights": weights, "optimizer": optimizer.state_dict(), "chance": chance}
     with atomic_write(path) as temporary:
-        torch.save({"format": FORMAT, "held": held, "sum": _sum(held)}, temporary)
+        torch.save({"format": FORMAT, "held": held, "sum": checksum(held)}, temporary)
 
 
-def _sum(part: Any) -> int:
-    """A checksum of nested dicts, lists and tensors; torch.load does not notice a changed byte inside a tensor."""
-    if isinstance(part, Tensor):
-        return zlib.crc32(part.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
-    if isinstance(part, dict):
-        part = list(part.items())
-    return zlib.crc32(repr([_sum(inner) for inner in part] if isinstance(part, list | tuple) else part).encode())
+def restore_run(path: Path, run: str, parameters: dict[str, nn.Parameter], optimizer: torch.optim.Optimizer
+                ) -> list[float]:
+    """Losses so far, none without a checkpoint; puts weights, optimizer and chance as they were.
 
-
-def _restore(path: Path, run: str, parameters: dict[str, nn.Parameter], optimizer: torch.optim.Optimizer) -> list[float]:
-    """Losses so far, none without a checkpoint; puts weights, optimizer and chance as they were."""
+    Raises ValueError for a damaged checkpoint and for one of another ``run``.
+    """
     for left in path.parent.glob(f".{path.stem}.{'[0-9a-f]' * 32}{path.suffix}"):
         left.unlink()  # what a killed process was writing
     if not path.exists():
@@ -197,7 +193,7 @@ def _read(path: Path) -> dict[str, Any]:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         raise ValueError(f"path: {path} is damaged or no checkpoint ({error}); delete it and begin anew.") from error
-    if not isinstance(state, dict) or state.get("format") != FORMAT or _sum(state.get("held")) != state.get("sum"):
+    if not isinstance(state, dict) or state.get("format") != FORMAT or checksum(state.get("held")) != state.get("sum"):
         raise ValueError(f"path: {path} is damaged or no checkpoint of the format {FORMAT}; delete it and begin anew.")
     return state["held"]
 

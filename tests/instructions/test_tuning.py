@@ -25,7 +25,7 @@ from src.datasets.instructions import HELD_OUT_TASKS
 from src.instructions import lora, tuning
 from src.instructions.loss import Example, answer_loss, collate
 from src.prompts import soft
-from src.runtime import available_devices, data_dir, root
+from src.runtime import available_devices, checksum, data_dir, root
 from src.tokens import IGNORED, encode_chat
 from tests.prompts.conftest import tiny_model
 from tests.records import script
@@ -164,13 +164,13 @@ class Small(nn.Module):
 def child(path: str, out: str) -> None:
     """What the killed process runs: it says when it begins and after each checkpoint."""
     torch.set_num_threads(1)
-    save = tuning._save
+    save = tuning.save_run
 
     def saving(*arguments) -> None:
         save(*arguments)
         print("saved", flush=True)
 
-    tuning._save = saving
+    tuning.save_run = saving
     print("begin", flush=True)
     model = Small()
     tuning.tune(model, drawn(30, most=50), tuning.Recipe(0.01, steps=400, rows=4, chunk=3, every=1), seed=2, path=path)
@@ -246,7 +246,7 @@ def test_a_damaged_checkpoint_is_refused(tmp_path):
             assert "run.pt is damaged" in str(error) or "of another training" in str(error)
             refused += 1
     assert refused > 50
-    for other in ([1], {"format": tuning.FORMAT}, {"format": "x", "held": {}, "sum": tuning._sum({})}):
+    for other in ([1], {"format": tuning.FORMAT}, {"format": "x", "held": {}, "sum": checksum({})}):
         torch.save(other, path)
         with pytest.raises(ValueError, match="is damaged or no checkpoint of the format tuning-1"):
             run()

@@ -240,6 +240,20 @@ def test_truncated_checkpoint_is_refused(tmp_path, cut):
         load_checkpoint(path, network())
 
 
+def test_a_changed_byte_in_a_tensor_is_noticed(tmp_path):
+    path, weights = tmp_path / "a.pt", network().state_dict()
+    save_checkpoint(path, weights)
+    data = bytearray(path.read_bytes())
+    largest = max(weights.values(), key=torch.Tensor.numel)
+    place = data.find(largest.numpy().tobytes())
+    assert place > 0
+    data[place + 5] ^= 1
+    path.write_bytes(data)
+    torch.load(path, weights_only=True)
+    with pytest.raises(ValueError, match="damaged .its checksum differs"):
+        load_checkpoint(path, network())
+
+
 class Evil:
     def __reduce__(self):
         return os.mkdir, ("unpickled",)
@@ -255,7 +269,7 @@ def test_pickled_code_is_not_run(tmp_path, monkeypatch):
 
 def test_foreign_and_missing_files_are_refused(tmp_path):
     torch.save({"weights": torch.zeros(1)}, tmp_path / "foreign.pt")
-    with pytest.raises(ValueError, match="not a checkpoint of format 1"):
+    with pytest.raises(ValueError, match="not a checkpoint of format 2"):
         load_checkpoint(tmp_path / "foreign.pt", network())
     with pytest.raises(FileNotFoundError, match="does not exist; train with folder="):
         load_checkpoint(tmp_path / "none.pt", network())
