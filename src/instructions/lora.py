@@ -34,7 +34,10 @@ class LoRALinear(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """``[…, in]`` → ``[…, out]``; after `merge` the base alone, which then holds the sum."""
         y = self.base(x)
-        return y if self.before is not None else torch.add(y, F.linear(F.linear(x, self.A), self.B), alpha=self.scale)
+        if self.before is not None:
+            return y
+        rows = F.linear(x, self.A).reshape(-1, len(self.A))  # x Aᵀ, [N, r]
+        return torch.addmm(y.reshape(-1, len(self.B)), rows, self.B.T, alpha=self.scale).view_as(y)
 
     def delta(self) -> Tensor:
         """ΔW = (α/r) B A, ``[out, in]``."""
