@@ -164,6 +164,8 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
         yield temporary
         if not temporary.exists():
             raise FileNotFoundError(f"{path}: nothing was written to the temporary path that atomic_write gave")
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())  # else a power cut may leave the new name with no content
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
