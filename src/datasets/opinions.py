@@ -1,4 +1,4 @@
-"""1,580 short English opinions on films, hotels, restaurants, books, phones and courses, half of them positive.
+"""1,572 short English opinions on films, hotels, restaurants, books, phones and courses, half of them positive.
 
 Own text of the book (CC BY-SA 4.0). ``data/README.md`` is the datasheet, ``data/make_opinions.py`` makes the file: a
 small grammar with negation and contrast, and sentences written by hand that praise or blame without saying so.
