@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import random
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -68,13 +68,15 @@ Asked = Iterator[tuple[int, dict[str, str], str]]
 
 
 def questions(
-    scenes: Scenes, kinds: Sequence[str] = KINDS, language: str = "zh", held_out: bool = False, seed: int = 0
+    scenes: Scenes, kinds: Sequence[str] = KINDS, language: str = "zh", held_out: bool = False, seed: int = 0,
+    wordings: Mapping[str, Sequence[str]] | None = None,
 ) -> list[Question]:
     """All questions of ``kinds`` with exactly one right answer, thinned out until the answers to a kind are equally
     frequent (``exists``: those about each thing); ordered by scene.
 
-    held_out: two wordings that training should not see, instead of four others. Few scenes give few or no questions: an
-    answer that never occurs is never asked for. Raises ValueError for an unknown kind or language.
+    held_out: two wordings that training should not see, instead of four others; wordings: for each kind those to choose
+    from instead of either. Few scenes give few or no questions: an answer that never occurs is never asked for. Raises
+    ValueError for an unknown kind or language.
     """
     check_choice("language", language, LANGUAGES)
     for kind in kinds:
@@ -82,10 +84,10 @@ def questions(
     chance, views = random.Random(seed), _views(scenes)
     found = []
     for kind in kinds:
-        wordings = QUESTIONS[language][kind]
+        texts = wordings[kind] if wordings else QUESTIONS[language][kind]
         for item, slots, answer in _ASKERS[kind](views, language, chance):
-            phrasing = choose(wordings, held_out, chance)
-            found.append(Question(kind, item, wordings[phrasing].format(**slots), answer, phrasing))
+            phrasing = chance.randrange(len(texts)) if wordings else choose(texts, held_out, chance)
+            found.append(Question(kind, item, texts[phrasing].format(**slots), answer, phrasing))
     return sorted(balanced_answers(found, seed), key=lambda question: question.item)
 
 

@@ -69,9 +69,12 @@ def spectrum(wave: Tensor) -> Tensor:
     return F.pad(m, (0, max(0, FRAMES - m.shape[1])), value=m.min().item())[:, :FRAMES]
 
 
-def see(drawn: Scenes, seed: int, held_out: bool = False) -> list[Item]:
-    """Questions of the kinds ``SEEING``; held_out: two wordings a kind that training should not see, instead of four."""
-    asked = scene_language.questions(drawn, SEEING, "en", held_out, seed)
+def see(
+    drawn: Scenes, seed: int, held_out: bool = False, wordings: Mapping[str, Sequence[str]] | None = None
+) -> list[Item]:
+    """Questions of the kinds ``SEEING``; held_out: two wordings a kind that training should not see, instead of four;
+    wordings: those to choose from instead of either."""
+    asked = scene_language.questions(drawn, SEEING, "en", held_out, seed, wordings)
     return [Item(question.kind, question.text, question.answer, question.item) for question in asked]
 
 
@@ -99,9 +102,14 @@ def listen(drawn: Scenes, heard: Heard, seed: int, held_out: bool = False) -> li
 
 
 def exam(drawn: Scenes, heard: Heard, most: int, held_out: bool = False) -> list[Item]:
+    """`few` of the questions about the scenes and recordings."""
+    return few(see(drawn, 1, held_out) + listen(drawn, heard, 1, held_out), most)
+
+
+def few(asked: Sequence[Item], most: int) -> list[Item]:
     """At most ``most`` questions of each of ``KINDS``, the same ones every time."""
     chance, by = random.Random(0), defaultdict(list)
-    for item in see(drawn, 1, held_out) + listen(drawn, heard, 1, held_out):
+    for item in asked:
         by[item.kind].append(item)
     return [item for kind in KINDS for item in chance.sample(by[kind], min(most, len(by[kind])))]
 
@@ -117,6 +125,18 @@ def vary(x: Tensor, g: torch.Generator) -> Tensor:
     time = time.round().long().clamp(0, T - 1)[:, None]  # [M, 1, T]
     x = x.gather(2, time.expand(x.shape))
     return x + 0.2 * torch.randn(x.shape, generator=g)
+
+
+def hide(x: Tensor, g: torch.Generator, bands: int = 8, frames: int = 16) -> Tensor:
+    """Spectra ``[M, F, T]``, in each up to ``bands`` neighbouring bands and up to ``frames`` neighbouring frames set to its
+    mean (SpecAugment, Park et al., 2019)."""
+    gone = torch.zeros_like(x, dtype=torch.bool)
+    for axis, most in ((1, bands), (2, frames)):
+        length = torch.randint(most + 1, (len(x), 1), generator=g)
+        begin = torch.randint(x.shape[axis], (len(x), 1), generator=g)
+        place = torch.arange(x.shape[axis])
+        gone |= ((place >= begin) & (place < begin + length)).unsqueeze(3 - axis)
+    return torch.where(gone, x.mean((1, 2), keepdim=True), x)
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from safetensors.torch import load
 from src.datasets import scenes, shipped, speech
 from src.datasets.compositions import cell_splits, compositions, pair_splits
 from src.datasets.instruction_wordings import WORDINGS
-from src.datasets.scene_wordings import CELLS, QUESTIONS
+from src.datasets.scene_wordings import CELLS, MORE_QUESTIONS, OTHER_QUESTIONS, QUESTIONS
 from src.datasets.things import THINGS
 from src.instructions import lora, multimodal
 from src.runtime import data_dir
@@ -83,6 +84,36 @@ def test_rows_ask_about_one_picture(heard):
             multimodal.draw_rows(now, multimodal.KINDS, count, 6, chance)
 
 
+def test_hidden_parts_are_one_band_and_one_span(heard):
+    x = heard["train"].mel[:40]
+    hidden = multimodal.hide(x, torch.Generator().manual_seed(0))
+    gone = hidden != x
+    assert torch.equal(hidden, multimodal.hide(x, torch.Generator().manual_seed(0)))
+    assert torch.equal(hidden[gone], x.mean((1, 2), keepdim=True).expand_as(x)[gone])
+    whole = [gone.all(2).sum(1), gone.all(1).sum(1)]  # bands, frames
+    assert [most.max().item() for most in whole] == [8, 16] and all(most.min() == 0 for most in whole)
+    bands, frames = gone.all(2, keepdim=True), gone.all(1, keepdim=True)
+    assert torch.equal(gone, bands | frames)
+    for line in (*bands[:, :, 0], *frames[:, 0]):
+        places = line.nonzero().flatten()
+        assert not len(places) or places[-1] - places[0] + 1 == len(places)
+
+
+def test_questions_in_other_words_are_none_of_training():
+    trained = {kind: {*QUESTIONS["en"][kind][:4], *MORE_QUESTIONS[kind]} for kind in multimodal.SEEING}
+    for kind, texts in trained.items():
+        assert len(texts) == 4 + len(MORE_QUESTIONS[kind]) >= 16
+        assert not texts & {*QUESTIONS["en"][kind][4:], *OTHER_QUESTIONS[kind]}
+        assert len(set(OTHER_QUESTIONS[kind])) >= 6 and not {*OTHER_QUESTIONS[kind]} & {*QUESTIONS["en"][kind]}
+    words = {word for texts in trained.values() for text in texts for word in re.findall(r"\w+", text.lower())}
+    assert not words & {"appear", "direction", "find", "found", "name", "number", "placed", "position", "respect", "say"}
+    drawn = scenes.draw("test", 200, 3, 48)
+    plain, other = (multimodal.see(drawn, 1, wordings=wordings) for wordings in (None, OTHER_QUESTIONS))
+    assert {item.kind for item in other} == set(multimodal.SEEING) and not {i.text for i in plain} & {i.text for i in other}
+    for item in other:
+        assert item.text.startswith(tuple(opening(text) for text in OTHER_QUESTIONS[item.kind]))
+
+
 @pytest.fixture(scope="module")
 def made():
     """data/make_vlm.py as a module."""
@@ -148,7 +179,7 @@ def test_the_record_is_about_this_page_and_complete(made, page):
     found = record("vlm")
     assert found["fingerprint"] == page["fingerprint"]() and list(found["arms"]) == list(page["ARMS"])
     for name, runs in found["arms"].items():
-        assert len(runs) == (made.SEEDS if name == next(iter(page["ARMS"])) else made.FEWER)
+        assert len(runs) == made.SEEDS, name
         for run in runs:
             assert list(run["scores"]) == list(page["SETS"])
             assert all(list(scores) == list(page["KINDS"]) for scores in run["scores"].values())
@@ -165,15 +196,15 @@ def test_the_script_makes_only_what_is_missing(made, page, tmp_path, monkeypatch
     monkeypatch.setattr(made, "run", run)
     path = tmp_path / "vlm.json"
     made.make(path, [], share=0.004)
-    first, *others = page["ARMS"]
-    assert calls.count((first, made.SEEDS - 1)) == 1 and (others[0], made.FEWER) not in calls
-    assert len(calls) == len(set(calls)) == made.SEEDS + made.FEWER * len(others)
+    name = list(page["ARMS"])[1]
+    assert len(calls) == len(set(calls)) == made.SEEDS * len(page["ARMS"])
     found = json.loads(path.read_text("utf-8"))
-    found["arms"][others[0]].pop()
+    assert [len(found["ears"][change]) for change in ("vary", "masked")] == [made.SEEDS] * 2
+    found["arms"][name].pop()
     path.write_text(json.dumps(found), "utf-8")
     calls.clear()
     made.make(path, [])
-    assert calls == [(others[0], made.FEWER - 1)]
+    assert calls == [(name, made.SEEDS - 1)]
 
 
 @pytest.mark.slow
@@ -185,7 +216,7 @@ def test_the_checkpoint_scores_what_its_record_says(page):
     state = load(shipped.read("checkpoints", "smol_vlm.safetensors"))
     page["restore"](smol, state)
     lora.merge(smol.language)
-    for name in ("测试", "换了措辞"):
+    for name in ("测试", "换了措辞", "旁人的措辞"):
         asked, images, mel = page["smol_papers"]()[name]
         some = [item for kind in page["KINDS"] for item in [i for i in asked if i.kind == kind][:10]]
         scores = page["score"](smol, chat, some, images, mel)
@@ -196,16 +227,37 @@ def test_the_checkpoint_scores_what_its_record_says(page):
 
 
 @pytest.mark.slow
-def test_the_script_of_the_checkpoint_runs(tmp_path, monkeypatch):
+def test_the_script_of_the_checkpoint_goes_on_where_it_was_interrupted(tmp_path, monkeypatch):
     smol = script("make_checkpoints")
     page = smol.training_cells(smol.PAGE)
-    page["SMOL_SCENES"] = 60
-    small = page["papers"]
-    page["papers"] = lambda size, count, most: {name: paper for name, paper in small(size, 40, 1).items()}
+    page["SMOL_SCENES"], page["SMOL_ALIGN"] = 60, 2
+    papers = page["papers"](96, 40, 1)
+    page["smol_papers"] = lambda: papers
     monkeypatch.setattr(smol, "training_cells", lambda place: page)
-    smol.make(tmp_path / "checkpoints", tmp_path / "smol.json", 2, 1, 0, share=1.0)
-    found = json.loads((tmp_path / "smol.json").read_text("utf-8"))
-    assert len(found["losses"]) == 2 and len(found["blind"]["losses"]) == 1
-    state = load((tmp_path / "checkpoints" / "smol_vlm.safetensors").read_bytes())
+    monkeypatch.setattr(smol, "EVERY", 1)
+
+    def make(name: str, blind_steps: int = 0) -> tuple[bytes, dict]:
+        folder = tmp_path / name
+        smol.make(folder, folder / "smol.json", folder / "runs", 3, blind_steps, 0)
+        return (folder / "smol_vlm.safetensors").read_bytes(), json.loads((folder / "smol.json").read_text("utf-8"))
+
+    whole, found = make("whole", 1)
+    assert len(found["losses"]) == 3 and len(found["blind"]["losses"]) == 1
+    batch_of, read = page["batch_of"], []
+
+    def interrupted(*given):
+        read.append(given)
+        if len(read) == 3:
+            raise InterruptedError
+        return batch_of(*given)
+
+    page["batch_of"] = interrupted
+    with pytest.raises(InterruptedError):
+        make("stopped")
+    begun = len(read)
+    again, later = make("stopped")
+    assert begun == 3 and len(read) == 4, "the steps before the interruption were taken again"
+    assert again == whole and later["losses"] == found["losses"] and later["scores"] == found["scores"]
+    state = load(whole)
     shipped_names = load(shipped.read("checkpoints", "smol_vlm.safetensors")).keys()
     assert state.keys() == shipped_names and all(value.dtype != torch.float32 for value in state.values())
