@@ -161,6 +161,16 @@ def test_no_training_batch_holds_what_is_tested(page, monkeypatch):
     assert all(item.text.startswith(tuple(opening(text) for texts in unseen for text in texts)) for item in tested[2][0])
 
 
+def test_the_pretrained_model_trains_on_no_wording_of_its_papers(page):
+    drawn = scenes.draw("train", 150, 0, 96)
+    now = next(page["same_pool"](drawn, drawn.images, 0))
+    read = {item.text for found in now.questions.values() for asked in found.values() for item in asked}
+    papers = page["smol_papers"]()
+    assert len(read) > 400 and not read & {item.text for name in ("换了措辞", "旁人的措辞") for item in papers[name][0]}
+    more = tuple(opening(text) for texts in MORE_QUESTIONS.values() for text in texts if opening(text))
+    assert sum(text.startswith(more) for text in read) > 0.5 * len(read)
+
+
 def test_every_arm_trains_and_what_is_frozen_stays(page):
     for name, how in page["ARMS"].items():
         start = page["align"](page["code"], page["heard"]["train"], 0, share=0.004,
